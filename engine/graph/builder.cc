@@ -1,0 +1,226 @@
+#include "engine/graph/builder.h"
+
+namespace tern {
+
+std::string_view RoleName(Role role) {
+  switch (role) {
+    case Role::kVector: return "vector";
+    case Role::kMatrix: return "matrix";
+    case Role::kTable: return "table";
+    case Role::kExperts: return "experts";
+  }
+  return "?";
+}
+
+std::string_view StateRuleName(StateRule rule) {
+  switch (rule) {
+    case StateRule::kAppend: return "append";
+    case StateRule::kKeepLast: return "keep_last";
+    case StateRule::kRefit: return "refit";
+    case StateRule::kAccumulate: return "accumulate";
+    case StateRule::kReplace: return "replace";
+  }
+  return "?";
+}
+
+bool Builder::Check(bool condition, std::string_view op, std::string_view what) {
+  if (!condition && status_.ok()) status_ = InternalError(Str(op, ": ", what)).Where(prefix_);
+  return condition;
+}
+
+Dim Builder::AddLength(std::string_view name, int64_t capacity) {
+  graph_.lengths.push_back({std::string(name), capacity});
+  return {1, static_cast<int8_t>(graph_.lengths.size() - 1)};
+}
+
+Value Builder::Input(std::string_view name, DType type, Dim rows, int64_t cols) {
+  ValueSpec v{ValueKind::kInput, type, {rows, cols}};
+  v.name = name;
+  graph_.values.push_back(std::move(v));
+  Value out{static_cast<int32_t>(graph_.values.size() - 1)};
+  graph_.inputs.push_back({std::string(name), out.id});
+  return out;
+}
+
+void Builder::Output(std::string_view name, Value value) {
+  if (Check(value.valid(), "output", Str("'", name, "' is no value"))) graph_.outputs.push_back({std::string(name), value.id});
+}
+
+Value Builder::Weight(std::string_view name, Shape shape, Role role) {
+  std::string full = prefix_ + std::string(name);
+  if (auto found = weight_values_.find(full); found != weight_values_.end()) {
+    const WeightSpec& w = graph_.weights[static_cast<size_t>(graph_.values[static_cast<size_t>(found->second)].weight)];
+    Check(w.shape == shape, "weight", Str("'", full, "' was asked for with two shapes, ", w.shape, " and ", shape));
+    return {found->second};
+  }
+  graph_.weights.push_back({full, shape, role});
+  ValueSpec v{ValueKind::kWeight, DType::f32, {shape.rank() > 1 ? shape[0] : 1, shape[-1]}};
+  v.name = full;
+  v.weight = static_cast<int32_t>(graph_.weights.size() - 1);
+  graph_.values.push_back(std::move(v));
+  Value out{static_cast<int32_t>(graph_.values.size() - 1)};
+  weight_values_.emplace(std::move(full), out.id);
+  return out;
+}
+
+Value Builder::Shared(std::string_view name, int64_t rows, int64_t n) {
+  std::string prefix;
+  prefix.swap(prefix_);
+  Value v = Vector(name, rows, n);
+  prefix.swap(prefix_);
+  return v;
+}
+
+void Builder::Use(Value v, bool multiplied) {
+  if (!v.valid()) return;
+  int32_t w = graph_.values[static_cast<size_t>(v.id)].weight;
+  if (w < 0) return;
+  (multiplied ? graph_.weights[static_cast<size_t>(w)].multiplied : graph_.weights[static_cast<size_t>(w)].looked_up) = true;
+}
+
+int32_t Builder::KvState(std::string_view name, StateSpec spec) {
+  spec.name = prefix_ + std::string(name);
+  graph_.states.push_back(std::move(spec));
+  return static_cast<int32_t>(graph_.states.size() - 1);
+}
+
+Value Builder::AddOp_(OpSpec spec, std::vector<Value> inputs, Extent extent, int32_t state, bool opaque) {
+  Op op;
+  op.spec = std::move(spec);
+  op.state = state;
+  op.name = prefix_ + std::string(OpName(op.spec));
+  op.constant = state < 0;
+  for (Value v : inputs) {
+    if (!Check(v.valid(), OpName(op.spec), "an input is missing")) return {};
+    ValueKind kind = graph_.values[static_cast<size_t>(graph_.Root(v.id))].kind;
+    op.constant = op.constant && (kind == ValueKind::kWeight || kind == ValueKind::kConstant);
+    op.inputs.push_back(v.id);
+  }
+  int32_t number = static_cast<int32_t>(graph_.ops.size());
+  Value out;
+  if (extent.cols > 0) {
+    ValueSpec v{op.constant ? ValueKind::kConstant : ValueKind::kActivation, DType::f32, extent};
+    v.name = op.name;
+    v.producer = number;
+    v.opaque = opaque;
+    graph_.values.push_back(std::move(v));
+    out.id = static_cast<int32_t>(graph_.values.size() - 1);
+    op.output = out.id;
+  }
+  graph_.ops.push_back(std::move(op));
+  return out;
+}
+
+Value Builder::Embed(Value ids, const std::vector<Cluster>& clusters, int64_t width, float scale) {
+  EmbedOp op{static_cast<int>(clusters.size()), !clusters.empty() && clusters[0].projection.valid(), scale};
+  std::vector<Value> in{ids};
+  for (const Cluster& c : clusters) {
+    Use(c.weight, false);
+    in.push_back(c.weight);
+    if (op.projected) {
+      Use(c.projection, true);
+      in.push_back(c.projection);
+      Check(extent(c.projection) == Extent{width, extent(c.weight).cols}, "embed", "the projection does not fit its table");
+    } else {
+      Check(extent(c.weight).cols == width, "embed", "a table is not as wide as the model");
+    }
+  }
+  return AddOp_(op, std::move(in), {extent(ids).rows, width});
+}
+
+Value Builder::MatMul(Value x, Value w, Value bias, Activation activation) {
+  Use(w, true);
+  Check(extent(x).cols == extent(w).cols, "matmul", Str("x has ", extent(x).cols, " columns, W ", extent(w).cols));
+  std::vector<Value> in{x, w};
+  if (bias.valid()) in.push_back(bias), Check(extent(bias).cols == extent(w).rows.scale, "matmul", "the bias does not fit");
+  return AddOp_(MatMulOp{bias.valid(), activation}, std::move(in), {extent(x).rows, extent(w).rows.scale});
+}
+
+Value Builder::LayerNorm(Value x, Value residual, Value gamma, Value beta, float epsilon) {
+  std::vector<Value> in{x};
+  if (residual.valid()) in.push_back(residual), Check(extent(residual) == extent(x), "layer_norm", "the residual has another shape");
+  in.push_back(gamma), in.push_back(beta);
+  Check(extent(gamma).cols == extent(x).cols && extent(beta).cols == extent(x).cols, "layer_norm", "gamma or beta does not fit");
+  return AddOp_(LayerNormOp{residual.valid(), epsilon}, std::move(in), extent(x));
+}
+
+Value Builder::Add(Value a, Value b) {
+  Check(extent(a) == extent(b), "add", "the shapes differ");
+  return AddOp_(AddOp{}, {a, b}, extent(a));
+}
+
+Value Builder::LastRows(Value x, int64_t batch) { return AddOp_(LastRowsOp{batch}, {x}, {batch, extent(x).cols}); }
+
+Value Builder::Columns(Value x, int64_t first, int64_t count) {
+  if (!Check(x.valid() && first >= 0 && count > 0 && first + count <= extent(x).cols, "columns", "outside of the matrix")) return {};
+  ValueSpec v = graph_.values[static_cast<size_t>(x.id)];
+  v.parent = x.id;
+  v.column = first;
+  v.extent.cols = count;
+  graph_.values.push_back(std::move(v));
+  return {static_cast<int32_t>(graph_.values.size() - 1)};
+}
+
+void Builder::AppendKv(int32_t state, Value k, Value v) {
+  const StateSpec& s = graph_.states[static_cast<size_t>(state)];
+  Check(extent(k).cols == s.heads * s.head_width && extent(v) == extent(k), "append_kv", "keys or values do not fit the state");
+  AddOp_(AppendKvOp{}, {k, v}, {}, state);
+}
+
+Value Builder::AttendXl(int32_t state, Value q, Value u, Value v, Value positions, const AttendXlOp& attributes) {
+  Check(extent(q).cols == attributes.heads * attributes.head_width, "attend_xl", "q does not fit the heads");
+  return AddOp_(attributes, {q, u, v, positions}, extent(q), state);
+}
+
+Value Builder::Sinusoid(Value inv_freq, int64_t distances) { return AddOp_(SinusoidOp{}, {inv_freq}, {distances, 2 * extent(inv_freq).cols}); }
+
+Value Builder::PackXlPositions(Value rk, int64_t heads, int64_t head_width) {
+  Check(extent(rk).cols == heads * head_width, "pack_xl_positions", "the table does not fit the heads");
+  return AddOp_(PackXlPositionsOp{heads, head_width}, {rk}, extent(rk), -1, true);
+}
+
+std::vector<Value> Builder::SoftmaxInputs(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, SoftmaxSpec* spec,
+                                          int64_t* vocabulary) {
+  spec->clusters = static_cast<int>(clusters.size());
+  spec->projected = !clusters.empty() && clusters[0].projection.valid();
+  std::vector<Value> in{h};
+  *vocabulary = 0;
+  for (const Cluster& c : clusters) {
+    Use(c.weight, true);
+    in.push_back(c.weight), in.push_back(c.bias);
+    *vocabulary += extent(c.weight).rows.scale;
+    Check(extent(c.bias).cols == extent(c.weight).rows.scale, "softmax", "a bias does not fit its cluster");
+    if (spec->projected) {
+      Use(c.projection, true);
+      in.push_back(c.projection);
+      Check(extent(c.projection) == Extent{extent(c.weight).cols, extent(h).cols}, "softmax", "a projection does not fit its cluster");
+    } else {
+      Check(extent(c.weight).cols == extent(h).cols, "softmax", "a cluster is not as wide as the model");
+    }
+  }
+  if (spec->clusters > 1) {
+    Use(cluster_weight, true);
+    in.push_back(cluster_weight), in.push_back(cluster_bias);
+    Check(extent(cluster_weight) == Extent{spec->clusters - 1, extent(clusters[0].weight).cols}, "softmax", "the cluster weights do not fit the head");
+  }
+  return in;
+}
+
+Value Builder::LogSoftmax(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, bool reversed) {
+  LogSoftmaxOp op;
+  int64_t vocabulary;
+  auto in = SoftmaxInputs(h, clusters, cluster_weight, cluster_bias, &op, &vocabulary);
+  op.reversed = reversed;
+  return AddOp_(op, std::move(in), {extent(h).rows, vocabulary});
+}
+
+Value Builder::TargetLogProb(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, bool reversed, Value targets) {
+  TargetLogProbOp op;
+  int64_t vocabulary;
+  auto in = SoftmaxInputs(h, clusters, cluster_weight, cluster_bias, &op, &vocabulary);
+  op.reversed = reversed;
+  in.push_back(targets);
+  return AddOp_(op, std::move(in), {extent(h).rows, 1});
+}
+
+}  // namespace tern

@@ -1,0 +1,89 @@
+// Builder: what an architecture talks to. Each method adds one op and returns its value; a mistake in shapes is remembered (status()), never thrown.
+//
+// Weights are declared where they are used, by a name within the current scopes: `layers.3.attention.qkv`. Asking twice for one name is sharing.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/base/status.h"
+#include "engine/graph/graph.h"
+
+namespace tern {
+
+struct Value {
+  int32_t id = -1;
+  bool valid() const { return id >= 0; }
+};
+
+class Builder {
+ public:
+  // Names declared while a Scope lives carry its prefix: Scope s(b, "layers", 3) -> "layers.3."
+  class Scope {
+   public:
+    Scope(Builder& b, std::string_view name) : b_(b), size_(b.prefix_.size()) { b.prefix_ += std::string(name) + "."; }
+    Scope(Builder& b, std::string_view name, int64_t i) : Scope(b, std::string(name) + "." + std::to_string(i)) {}
+    ~Scope() { b_.prefix_.resize(size_); }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Builder& b_;
+    size_t size_;
+  };
+
+  Dim AddLength(std::string_view name, int64_t capacity);
+  Value Input(std::string_view name, DType type, Dim rows, int64_t cols);
+  void Output(std::string_view name, Value value);
+
+  Value Vector(std::string_view name, int64_t n) { return Weight(name, Shape{n}, Role::kVector); }
+  Value Vector(std::string_view name, int64_t rows, int64_t n) { return Weight(name, Shape{rows, n}, Role::kVector); }
+  Value Matrix(std::string_view name, int64_t out, int64_t in) { return Weight(name, Shape{out, in}, Role::kMatrix); }
+  Value Table(std::string_view name, int64_t entries, int64_t width) { return Weight(name, Shape{entries, width}, Role::kTable); }
+
+  // A vector outside of all scopes: one for the whole model.
+  Value Shared(std::string_view name, int64_t rows, int64_t n);
+
+  // A ring of keys and values; see StateSpec. Returns its number.
+  int32_t KvState(std::string_view name, StateSpec spec);
+
+  struct Cluster {
+    Value weight, bias, projection;  // bias and projection may be absent
+  };
+  Value Embed(Value ids, const std::vector<Cluster>& clusters, int64_t width, float scale);
+  Value MatMul(Value x, Value w, Value bias = {}, Activation activation = Activation::kNone);
+  Value LayerNorm(Value x, Value residual, Value gamma, Value beta, float epsilon);
+  Value Add(Value a, Value b);
+  Value LastRows(Value x, int64_t batch);
+  Value Columns(Value x, int64_t first, int64_t count);  // a view, costs nothing
+  void AppendKv(int32_t state, Value k, Value v);
+  Value AttendXl(int32_t state, Value q, Value u, Value v, Value positions, const AttendXlOp& attributes);
+  Value Sinusoid(Value inv_freq, int64_t distances);
+  Value PackXlPositions(Value rk, int64_t heads, int64_t head_width);
+  Value LogSoftmax(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, bool reversed);
+  Value TargetLogProb(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, bool reversed, Value targets);
+
+  const Graph& graph() const { return graph_; }
+  Graph TakeGraph() && { return std::move(graph_); }
+  // The first mistake, kInternal: an architecture that passes its own config checks never makes one.
+  const Status& status() const { return status_; }
+  Extent extent(Value v) const { return v.valid() ? graph_.values[static_cast<size_t>(v.id)].extent : Extent{}; }
+
+ private:
+  friend class Scope;
+  Value Weight(std::string_view name, Shape shape, Role role);
+  Value AddOp_(OpSpec spec, std::vector<Value> inputs, Extent extent, int32_t state = -1, bool opaque = false);
+  std::vector<Value> SoftmaxInputs(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, SoftmaxSpec* spec, int64_t* vocabulary);
+  void Use(Value v, bool multiplied);
+  bool Check(bool condition, std::string_view op, std::string_view what);
+
+  Graph graph_;
+  std::string prefix_;
+  std::unordered_map<std::string, int32_t> weight_values_;
+  Status status_;
+};
+
+}  // namespace tern

@@ -1,0 +1,98 @@
+// The operations a graph can hold: one struct each, its attributes as fields, its inputs and output in the comment. The variant is the only list:
+// shape rules (builder.cc), cost (cost.cc) and execution (engine/runtime/execute_*.cc) visit it.
+//
+// Letters: r rows (batch x time), D model width, A = H*Dh, F inner width, V vocabulary, C clusters, P distances.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <variant>
+
+namespace tern {
+
+enum class Activation : uint8_t { kNone, kRelu, kGelu, kGeluNew, kSilu, kTanh };
+
+// ids [r, 1] i32, then per cluster: table [n_c, d_c] and, if projected, projection [D, d_c] -> [r, D] = scale * table_c[id - start_c] (. projection_c^T).
+// Clusters split the vocabulary in order (adaptive input); one cluster is a plain embedding.
+struct EmbedOp {
+  static constexpr std::string_view kName = "embed";
+  int clusters = 1;
+  bool projected = false;
+  float scale = 1;
+};
+
+// x [r, K], W [N, K], bias [N]? -> [r, N] = act(x W^T + bias)
+struct MatMulOp {
+  static constexpr std::string_view kName = "matmul";
+  bool bias = false;
+  Activation activation = Activation::kNone;
+};
+
+// x [r, D], residual [r, D]?, gamma [D], beta [D] -> LayerNorm(x + residual)
+struct LayerNormOp {
+  static constexpr std::string_view kName = "layer_norm";
+  bool residual = false;
+  float epsilon = 1e-5f;
+};
+
+// a, b [r, D] -> a + b
+struct AddOp {
+  static constexpr std::string_view kName = "add";
+};
+
+// x [B*T, D] -> [B, D]: the last new token of every lane
+struct LastRowsOp {
+  static constexpr std::string_view kName = "last_rows";
+  int64_t batch = 1;
+};
+
+// k, v [B*T, A] -> the state's ring, at the positions of the new tokens
+struct AppendKvOp {
+  static constexpr std::string_view kName = "append_kv";
+};
+
+// q [B*T, A], u [H, Dh], v [H, Dh], positions (packed table of P distances) and the state's keys and values -> [B*T, A].
+// Transformer-XL attention (Dai et al. 2019, attn_type 0): scores ((q+u).k + (q+v).rk[min(distance, P-1)]) / sqrt(Dh) over the visible keys.
+struct AttendXlOp {
+  static constexpr std::string_view kName = "attend_xl";
+  int64_t batch = 1, heads = 1, head_width = 1;
+  int64_t window = 0;     // > 0: a key is visible iff 0 <= distance < window (same_length); 0: everything kept and everything before it in the chunk
+  int64_t distances = 0;  // P
+};
+
+// inv_freq [1, D/2] -> [P, D]: row p = sin(p * inv_freq) | cos(p * inv_freq), angle rounded to f32
+struct SinusoidOp {
+  static constexpr std::string_view kName = "sinusoid";
+};
+
+// rk [P, A] -> opaque: the table of AttendXlOp in the kernels' layout
+struct PackXlPositionsOp {
+  static constexpr std::string_view kName = "pack_xl_positions";
+  int64_t heads = 1, head_width = 1;
+};
+
+// Softmax over the vocabulary, plain (one cluster) or adaptive (Grave et al. 2017).
+// Inputs: h [r, D], per cluster: weight [n_c, d_c], bias [1, n_c] and, if projected, projection [d_c, D]; with more than one cluster then
+// cluster_weight [C-1, d_0], cluster_bias [1, C-1]; for the target form last targets [r, 1] i32.
+struct SoftmaxSpec {
+  int clusters = 1;
+  bool projected = false;
+  bool reversed = false;  // the column of tail cluster c is counted from the end (original PyTorch code) instead of from the start
+};
+// -> [r, V] log-probabilities in id order
+struct LogSoftmaxOp : SoftmaxSpec {
+  static constexpr std::string_view kName = "log_softmax";
+};
+// -> [r, 1] log-probability of the target; 0 where the target is negative (not scored)
+struct TargetLogProbOp : SoftmaxSpec {
+  static constexpr std::string_view kName = "target_log_prob";
+};
+
+using OpSpec = std::variant<EmbedOp, MatMulOp, LayerNormOp, AddOp, LastRowsOp, AppendKvOp, AttendXlOp, SinusoidOp, PackXlPositionsOp, LogSoftmaxOp,
+                            TargetLogProbOp>;
+
+inline std::string_view OpName(const OpSpec& spec) {
+  return std::visit([](const auto& op) { return std::decay_t<decltype(op)>::kName; }, spec);
+}
+
+}  // namespace tern
