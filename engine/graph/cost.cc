@@ -1,0 +1,71 @@
+#include "engine/graph/cost.h"
+
+namespace tern {
+namespace {
+
+struct Coster {
+  const Graph& g;
+  const Op& op;
+  std::span<const int64_t> lengths;
+  double visible;
+
+  const ValueSpec& in(size_t i) const { return g.values[static_cast<size_t>(op.inputs[i])]; }
+  double Rows(size_t i) const {
+    const Dim& d = in(i).extent.rows;
+    return static_cast<double>(d.constant() ? d.scale : d.scale * lengths[static_cast<size_t>(d.length)]);
+  }
+  double Cols(size_t i) const { return static_cast<double>(in(i).extent.cols); }
+  Cost Product(double rows, size_t weight) const {
+    double elements = Rows(weight) * Cols(weight);
+    return {2 * rows * elements, 4 * elements};
+  }
+
+  Cost operator()(const MatMulOp&) const { return Product(Rows(0), 1); }
+  Cost operator()(const EmbedOp& e) const {
+    Cost c{0, 4 * Rows(0) * Cols(1)};
+    if (e.projected) c += Product(Rows(0), 2);  // every token takes one cluster's projection; the first is the largest
+    return c;
+  }
+  Cost operator()(const AttendXlOp& a) const {
+    // q.k, (q+v).rk and p.v, each 2 * visible * Dh per head and row
+    return {6 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0};
+  }
+  Cost operator()(const SinusoidOp&) const { return {}; }
+  Cost operator()(const PackXlPositionsOp&) const { return {}; }
+  Cost operator()(const LayerNormOp&) const { return {}; }
+  Cost operator()(const AddOp&) const { return {}; }
+  Cost operator()(const LastRowsOp&) const { return {}; }
+  Cost operator()(const AppendKvOp&) const { return {}; }
+  Cost Softmax(const SoftmaxSpec& s) const {
+    Cost c;
+    const size_t per = s.projected ? 3 : 2;
+    for (size_t i = 0; i < static_cast<size_t>(s.clusters); ++i) {
+      c += Product(Rows(0), 1 + i * per);
+      if (s.projected) c += Product(Rows(0), 3 + i * per);
+    }
+    if (s.clusters > 1) c += Product(Rows(0), 1 + static_cast<size_t>(s.clusters) * per);
+    return c;
+  }
+  Cost operator()(const LogSoftmaxOp& s) const { return Softmax(s); }
+  // The head for every row; tails only for rows whose target lies there, counted here as none.
+  Cost operator()(const TargetLogProbOp& s) const {
+    Cost c = Product(Rows(0), 1);
+    if (s.projected) c += Product(Rows(0), 3);
+    return c;
+  }
+};
+
+}  // namespace
+
+Cost OpCost(const Graph& graph, const Op& op, std::span<const int64_t> lengths, double visible) {
+  return std::visit(Coster{graph, op, lengths, visible}, op.spec);
+}
+
+Cost RunCost(const Graph& graph, std::span<const int64_t> lengths, double visible) {
+  Cost total;
+  for (const Op& op : graph.ops)
+    if (!op.constant) total += OpCost(graph, op, lengths, visible);
+  return total;
+}
+
+}  // namespace tern
