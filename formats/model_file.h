@@ -48,7 +48,7 @@
 //
 // Layouts. `rows`: row-major, dense, any rank. `panel16` (rank 2: W [N, K] of y = W x; f32, f16, bf16): panels of 16
 // rows of W as engine/kernels/packed.h has them, f32 [N/16][K][16], 16-bit types [N/16][K/2][16][2]; N rounded up to 16
-// and, for 16-bit types, K to 2, with zeros. The layout is the same on every processor. i8 in panel16 with scales behind
+// and, for 16-bit types, K to 2, with zeros. The layout is the same on every processor. i8 in panel16 with scales after
 // the panels is kept for the next version of this list; readers of today refuse it.
 //
 // Metadata, as far as the format knows it: "architecture" (string, required) and "config" (object, required) are what
@@ -66,7 +66,7 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/base/cancel.h"
@@ -178,13 +178,13 @@ class ModelFile {
   std::span<const uint8_t> bytes_;
   uint32_t version_ = 0;
   uint64_t table_digest_ = 0;
-  uint64_t data_offset_ = 0;
+  uint64_t table_end_ = 0;
   Json metadata_;
   std::string architecture_;
   std::vector<TensorRecord> tensors_;
   std::vector<BlobRecord> blobs_;
-  std::unordered_map<std::string_view, size_t> by_name_;  // keys view tensors_' names
-  std::unordered_map<std::string_view, ByteRange> groups_;
+  std::vector<uint32_t> by_name_;                          // indices of tensors_, sorted by name
+  std::vector<std::pair<std::string, ByteRange>> groups_;  // sorted by name
 };
 
 struct TensorSpec {

@@ -1,0 +1,148 @@
+// Reading every byte of a `.tern` file once: digests, padding, non-finite numbers.
+#include <algorithm>
+#include <cstring>
+
+#include "engine/base/hash.h"
+#include "formats/model_file.h"
+#include "formats/model_file_layout.h"
+
+namespace tern {
+
+using namespace model_file;  // NOLINT: the constants of the specification
+
+namespace {
+
+constexpr uint64_t kPiece = 4 << 20;
+
+bool AllZero(std::span<const uint8_t> bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t b) { return b == 0; });
+}
+
+// Bits of a number whose exponent is all ones are NaN, or infinite if the fraction is zero.
+template <class Bits>
+void CountBits(std::span<const uint8_t> bytes, Bits exponent, Bits fraction, ModelFile::NonFinite* out) {
+  const uint64_t count = bytes.size() / sizeof(Bits);
+  for (uint64_t i = 0; i < count; ++i) {
+    Bits bits;
+    std::memcpy(&bits, bytes.data() + i * sizeof(Bits), sizeof(Bits));
+    if ((bits & exponent) != exponent) continue;
+    if ((bits & fraction) != 0)
+      ++out->nan;
+    else
+      ++out->infinite;
+  }
+}
+
+void CountNonFiniteBytes(DType type, std::span<const uint8_t> bytes, ModelFile::NonFinite* out) {
+  if (type == DType::f32) CountBits<uint32_t>(bytes, 0x7f800000, 0x7fffff, out);
+  if (type == DType::f16) CountBits<uint16_t>(bytes, 0x7c00, 0x3ff, out);
+  if (type == DType::bf16) CountBits<uint16_t>(bytes, 0x7f80, 0x7f, out);
+  if (type == DType::f64) CountBits<uint64_t>(bytes, 0x7ff0000000000000, 0xfffffffffffff, out);
+}
+
+// Zeros beyond N and K of W [N, K] in panels of 16 rows.
+bool PanelPaddingIsZero(const TensorRecord& t, const uint8_t* data) {
+  const int64_t n = t.shape[0], k = t.shape[1], pair = t.type == DType::f32 ? 1 : 2;
+  const int64_t element = DTypeBytes(t.type), padded_k = RoundUp(k, pair), panels = CeilDiv(n, 16);
+  for (int64_t p = 0; p < panels; ++p) {
+    const int64_t columns = std::min<int64_t>(16, n - p * 16);
+    if (columns == 16 && padded_k == k) continue;
+    for (int64_t kk = columns == 16 ? k - k % pair : 0; kk < padded_k; ++kk)
+      for (int64_t c = 0; c < 16; ++c) {
+        if (c < columns && kk < k) continue;
+        const int64_t at = p * padded_k * 16 + kk / pair * 16 * pair + c * pair + kk % pair;
+        if (!AllZero({data + at * element, static_cast<size_t>(element)})) return false;
+      }
+  }
+  return true;
+}
+
+// One pass over the ranges of a file.
+class Verifier {
+ public:
+  Verifier(const MappedFile* mapped, std::span<const uint8_t> bytes, const ModelFile::VerifyOptions& options)
+      : mapped_(mapped), bytes_(bytes), options_(options) {}
+
+  // The digest of a range; counts non-finite numbers if `counts` is given.
+  Result<uint64_t> Digest(uint64_t offset, uint64_t bytes, DType type, ModelFile::NonFinite* counts) {
+    Xxh3Stream digest;
+    for (uint64_t done = 0; done < bytes;) {
+      if (options_.cancel && options_.cancel->cancelled())
+        return Status(Code::kCancelled, "verification was cancelled");
+      const uint64_t piece = std::min(kPiece, bytes - done);
+      auto span = bytes_.subspan(offset + done, piece);
+      digest.Update(span);
+      if (counts) CountNonFiniteBytes(type, span, counts);
+      if (options_.release_pages && mapped_) mapped_->Advise(MappedFile::Advice::kDontNeed, offset + done, piece);
+      done += piece;
+      if (options_.progress) options_.progress(offset + done, bytes_.size());
+    }
+    return digest.Digest();
+  }
+
+  // Zeros from the end of the range before to `offset`.
+  bool GapIsZero(uint64_t offset) const { return AllZero(bytes_.subspan(at_, offset - at_)); }
+  void MoveTo(uint64_t end) { at_ = end; }
+
+ private:
+  const MappedFile* mapped_;
+  std::span<const uint8_t> bytes_;
+  const ModelFile::VerifyOptions& options_;
+  uint64_t at_ = 0;
+};
+
+std::string Hex(uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+}  // namespace
+
+Status ModelFile::Verify(const VerifyOptions& options, std::vector<NonFinite>* non_finite) const {
+  Verifier verifier(file_.get(), bytes_, options);
+  verifier.MoveTo(table_end_);
+  int64_t differing = 0;
+  Status first;
+  auto differs = [&](const char* kind, const std::string& name, uint64_t got, uint64_t expected) {
+    if (differing++ == 0)
+      first = Status(Code::kDigest, Str("the digest of ", kind, " '", Printable(name), "' differs"))
+                  .Got(Hex(got), Hex(expected));
+  };
+  auto gap = [&](uint64_t offset, uint64_t bytes) -> Status {
+    if (!verifier.GapIsZero(offset))
+      return Status(Code::kDigest, "padding is not zero").Where(Str("before offset ", offset)).File(path_);
+    verifier.MoveTo(offset + bytes);
+    return {};
+  };
+
+  for (const BlobRecord& b : blobs_) {
+    TERN_RETURN_IF_ERROR(gap(b.offset, b.bytes));
+    TERN_ASSIGN(uint64_t digest, verifier.Digest(b.offset, b.bytes, DType::u8, nullptr));
+    if (digest != b.digest) differs("blob", b.name, digest, b.digest);
+  }
+  for (const TensorRecord& t : tensors_) {
+    TERN_RETURN_IF_ERROR(gap(t.offset, t.bytes));
+    NonFinite counts{t.name};
+    TERN_ASSIGN(uint64_t digest, verifier.Digest(t.offset, t.bytes, t.type, non_finite ? &counts : nullptr));
+    if (digest != t.digest)
+      differs("tensor", t.name, digest, t.digest);
+    else if (t.layout == Layout::kPanel16 && !PanelPaddingIsZero(t, bytes_.data() + t.offset))
+      return Malformed("the padding of the panels is not zero")
+          .Where(Str("tensor '", Printable(t.name), "'"))
+          .File(path_);
+    if (non_finite && counts.nan + counts.infinite > 0) non_finite->push_back(std::move(counts));
+  }
+  TERN_RETURN_IF_ERROR(gap(bytes_.size() - kTrailerBytes, kTrailerBytes));
+  if (first.ok()) return {};
+  std::string more = differing > 1 ? Str(differing, " tensors and blobs differ in all. ") : "";
+  return std::move(first).File(path_).Hint(more + "The file is damaged; copy or convert it again");
+}
+
+ModelFile::NonFinite ModelFile::CountNonFinite(const TensorRecord& record) const {
+  NonFinite counts{record.name};
+  CountNonFiniteBytes(record.type, bytes_.subspan(record.offset, record.bytes), &counts);
+  return counts;
+}
+
+}  // namespace tern
