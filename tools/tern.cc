@@ -1,1 +1,19 @@
-int main() { return 0; }
+// tern VERB ...: the table of verbs, in the order `tern help` lists them. A new verb is one file and one line in each list here.
+#include "tools/verb.h"
+
+namespace tern {
+
+extern const Verb kCompletion, kHelp, kVersion;
+
+std::span<const Verb* const> AllVerbs() {
+  static const Verb* const kVerbs[] = {
+      &kHelp,
+      &kVersion,
+      &kCompletion,
+  };
+  return kVerbs;
+}
+
+}  // namespace tern
+
+int main(int argc, char** argv) { return tern::RunCommandLine(argc, argv); }
