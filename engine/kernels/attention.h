@@ -6,7 +6,7 @@
 //   1. Once per state:   KvPanels kv = MakeKvPanels(memory, positions, Dh, Dv, type);   memory has KvBytes(positions, Dh, Dv, type) bytes.
 //   2. Per new chunk:    AppendKv(kv, position, n, k, k_stride, v, v_stride);            rows of the projections, head by head.
 //   3. Per head:         AttentionArgs a; fill; then split the T tokens into blocks of AttentionBlockTokens(...) and, on any thread,
-//                        kernels.attend(a, begin, end, workspace)                        workspace: AttentionWorkspaceBytes(a), one per thread.
+//                        AttentionFor(target)->attend(a, begin, end, workspace)          workspace: AttentionWorkspaceBytes(...), one per thread.
 //   Encoders do the same with a scratch KvPanels that they fill from position 0.
 //
 // Bits: the result of one query depends only on its own position, its keys' positions and values. It is the same for every split into [begin, end), for any
@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "engine/base/dtype.h"
 
@@ -45,7 +46,7 @@ KvPanels MakeKvPanels(void* memory, int64_t positions, int64_t dh, int64_t dv, D
 void AppendKv(const KvPanels& kv, int64_t position, int64_t n, const float* k, int64_t k_stride, const float* v, int64_t v_stride);
 
 // Transformer-XL: the projected distance table rk[p] = Wr R[p], p = 0..max_distance, of one head, in decreasing distance: entry x = max_distance - p sits in
-// panel x / 16, slot x mod 16 of panels [Dh][16]; one further panel of zeros at least. Built once per layer and head; f32.
+// panel x / 16, slot x mod 16 of panels [Dh][16], zeros behind the last entry. Built once per layer and head; f32.
 int64_t DistancePanelsBytes(int64_t max_distance, int64_t dh);
 void PackDistances(const float* rk, int64_t rk_stride, int64_t max_distance, int64_t dh, float* panels);
 
@@ -96,5 +97,8 @@ struct AttentionKernels {
   // Queries of tokens [begin, end) (all G heads), 0 <= begin <= end <= n_tokens.
   void (*attend)(const AttentionArgs& args, int64_t begin, int64_t end, void* workspace);
 };
+
+// The kernels of a target that this CPU runs, by the names of KernelTargets() ("avx512", "avx2", "neon", "baseline"); null for another name.
+const AttentionKernels* AttentionFor(std::string_view target);
 
 }  // namespace tern

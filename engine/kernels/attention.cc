@@ -1,0 +1,449 @@
+// Attention of a block of queries: the order of work, masks and biases. The inner loops are in attention_tile-inl.h.
+//
+// Per block of at most kBlockRows query rows: for each 256 keys (an absolute block, so that no result depends on how queries are split), for each tile of at
+// most kMaxRows rows: scores of the panels the tile can see -> biases -> masks -> running softmax -> product with the values. The scores of a tile (17 KB) stay
+// in the first-level cache, keys and values of the block (128 KB at width 64) in the second while all tiles of the block use them.
+// Scores are kept in base 2: queries are multiplied by scale * log2(e) when they are packed.
+#include "engine/kernels/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/attention.cc"
+#include "engine/kernels/targets.h"
+#include "hwy/foreach_target.h"
+//
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+//
+#include "engine/kernels/attention_tile-inl.h"
+
+#ifndef TERN_KERNELS_ATTENTION_ONCE
+#define TERN_KERNELS_ATTENTION_ONCE
+namespace tern {
+namespace attention {
+
+constexpr int64_t kBlockRows = 84;  // a multiple of every target's tile
+constexpr int64_t kRowFloats = 304;
+constexpr int64_t kTileRows = 14;
+constexpr int64_t kKeys = 256;
+constexpr float kLog2E = 1.44269504088896340736f;
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// Not the standard library's: its templates must not be instantiated under a target's flags.
+constexpr int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t Clamp(int64_t x, int64_t lo, int64_t hi) { return Min(Max(x, lo), hi); }
+constexpr int64_t RoundUp16(int64_t n) { return (n + 15) / 16 * 16; }
+
+// The scratch of one call, in floats from a 64-byte aligned start.
+struct Scratch {
+  float *q, *qv;        // packed queries, tile by tile [dh][rows]: with u, with v
+  float* o;             // [rows][dv16] sums of p v so far
+  float* m;             // [rows] running maximum
+  float* sums;          // [rows][16] running sums of p, by lane
+  float* far;           // [rows] position score at the clamp
+  float *s, *g;         // [kTileRows][kRowFloats] scores; skewed addends
+  float* line;          // [kKeys]
+  float *alpha, *top;   // [16] each, of a tile
+  float *k_wide, *v_wide;  // a block of keys and values widened from 16 bits
+  int64_t floats;
+
+  Scratch(float* base, int64_t dh, int64_t dv, DType type) {
+    const int64_t dv16 = RoundUp16(dv), wide = type == DType::f32 ? 0 : kKeys;
+    int64_t at = 0;
+    auto take = [&](int64_t n) {
+      float* p = base == nullptr ? nullptr : base + at;
+      at += RoundUp16(n);
+      return p;
+    };
+    q = take(kBlockRows * dh);
+    qv = take(kBlockRows * dh);
+    o = take(kBlockRows * dv16);
+    m = take(kBlockRows);
+    sums = take(kBlockRows * 16);
+    far = take(kBlockRows);
+    s = take(kTileRows * kRowFloats);
+    g = take(kTileRows * kRowFloats);
+    line = take(kKeys);
+    alpha = take(16);
+    top = take(16);
+    k_wide = take(wide * dh);
+    v_wide = take(wide * dv16);
+    floats = at;
+  }
+};
+
+}  // namespace attention
+}  // namespace tern
+#endif  // once
+
+HWY_BEFORE_NAMESPACE();
+namespace tern {
+namespace HWY_NAMESPACE {
+namespace attention {
+
+using namespace ::tern::attention;
+using ::tern::attention::Max;
+static_assert(kRowStride == kRowFloats && kBlockKeys == kKeys && kMaxRows <= kTileRows && kBlockRows % kMaxRows == 0);
+
+// ---- Choice of a compiled tile ----
+
+using ScoreFn = void (*)(const float*, const float* const*, const float* const*, int64_t, float*);
+using ValueFn = void (*)(const float*, const float* const*, int64_t, int64_t, int64_t, int64_t, const float*, float*, int64_t);
+
+// Rows up to which NP panels are taken at once: enough independent sums to hide the latency, few enough for the registers.
+constexpr int kRowsOf8 = kLanes == 16 ? 3 : 0, kRowsOf4 = kLanes == 16 ? 7 : 1, kRowsOf2 = kLanes == 16 ? kMaxRows : kLanes == 8 ? 3 : 1;
+// Rows up to which NV vectors of values are taken at once.
+constexpr int kRowsOfV4 = kLanes == 16 ? 6 : kLanes == 4 ? kMaxRows : 1, kRowsOfV3 = kLanes == 16 ? 7 : 0;
+
+template <int NP, int R = 1>
+ScoreFn ChooseScore(int64_t rows) {
+  if constexpr (R < (NP == 8 ? kRowsOf8 : NP == 4 ? kRowsOf4 : NP == 2 ? kRowsOf2 : kMaxRows)) {
+    if (rows > R) return ChooseScore<NP, R + 1>(rows);
+  }
+  return ScoreTile<R, NP>;
+}
+
+template <int NV, int R = 1>
+ValueFn ChooseValue(int64_t rows) {
+  if constexpr (R < (NV == 4 ? kRowsOfV4 : NV == 3 ? kRowsOfV3 : kMaxRows)) {
+    if (rows > R) return ChooseValue<NV, R + 1>(rows);
+  }
+  return ValueTile<R, NV>;
+}
+
+// Scores of `rows` packed rows against panels[0..n).
+void Scores(const float* a, int64_t rows, const float* const* panels, int64_t n, int64_t dh, float* s) {
+  int64_t p = 0;
+  if (kRowsOf8 > 0 && rows <= kRowsOf8) {
+    const ScoreFn f = ChooseScore<8>(rows);
+    for (; p + 8 <= n; p += 8) f(a, panels + p, p + 16 <= n ? panels + p + 8 : nullptr, dh, s + p * kPanel);
+  }
+  if (rows <= kRowsOf4) {
+    const ScoreFn f = ChooseScore<4>(rows);
+    for (; p + 4 <= n; p += 4) f(a, panels + p, nullptr, dh, s + p * kPanel);
+  }
+  if (rows <= kRowsOf2) {
+    const ScoreFn f = ChooseScore<2>(rows);
+    for (; p + 2 <= n; p += 2) f(a, panels + p, nullptr, dh, s + p * kPanel);
+  }
+  const ScoreFn f = ChooseScore<1>(rows);
+  for (; p < n; ++p) f(a, panels + p, nullptr, dh, s + p * kPanel);
+}
+
+template <int NV>
+void ValuesOfColumns(const float* p, int64_t rows, const float* const* values, int64_t column, int64_t stride, int64_t k0, int64_t k1, const float* alpha,
+                     float* o) {
+  constexpr int64_t most = NV == 4 ? kRowsOfV4 : NV == 3 ? kRowsOfV3 : kMaxRows;
+  const int64_t parts = (rows + most - 1) / most;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t r0 = rows * part / parts, r1 = rows * (part + 1) / parts;
+    ChooseValue<NV>(r1 - r0)(p + r0 * kRowStride, values, column, stride, k0, k1, alpha + r0, o + r0 * stride + column, stride);
+  }
+}
+
+// o[rows][dv16] = alpha * o + p * V over keys [k0, k1) of the block.
+void Values(const float* p, int64_t rows, const float* const* values, int64_t dv16, int64_t k0, int64_t k1, const float* alpha, float* o) {
+  int64_t column = 0;
+  if constexpr (kLanes == 16) {
+    while (column < dv16) {
+      const int64_t left = (dv16 - column) / kLanes;
+      if (left >= 4 && rows <= kRowsOfV4) {
+        ValuesOfColumns<4>(p, rows, values, column, dv16, k0, k1, alpha, o);
+        column += 4 * kLanes;
+      } else if (left == 3) {
+        ValuesOfColumns<3>(p, rows, values, column, dv16, k0, k1, alpha, o);
+        column += 3 * kLanes;
+      } else if (left >= 2) {
+        ValuesOfColumns<2>(p, rows, values, column, dv16, k0, k1, alpha, o);
+        column += 2 * kLanes;
+      } else {
+        ValuesOfColumns<1>(p, rows, values, column, dv16, k0, k1, alpha, o);
+        column += kLanes;
+      }
+    }
+  } else {
+    for (; column < dv16; column += kPanel) ValuesOfColumns<kVecs>(p, rows, values, column, dv16, k0, k1, alpha, o);
+  }
+}
+
+// ---- Queries, keys, biases ----
+
+struct Tile {
+  int64_t row, rows;          // first row (token * G + head) and how many
+  int64_t at;                 // first row within the block's arrays
+  int64_t first_position, last_position;
+};
+
+struct Range {
+  int64_t lo, hi;  // inclusive; empty if hi < lo
+};
+
+// Valid keys of the query at position i. Both ends grow with i.
+inline Range ValidKeys(const AttentionArgs& a, int64_t i) {
+  Range r{a.first_key, a.last_key};
+  if (a.causal || a.distances != nullptr) r.hi = Min(r.hi, i);
+  if (a.window > 0) r.lo = Max(r.lo, i - a.window + 1);
+  return r;
+}
+
+inline int64_t Position(const AttentionArgs& a, int64_t row) { return a.q_position + row / a.n_heads; }
+
+// to[dh][rows] = (q + add) * factor
+void PackQueries(const AttentionArgs& a, const Tile& t, const float* add, float factor, float* to) {
+  const int64_t dh = a.kv.dh;
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const int64_t row = t.row + r;
+    const float* q = a.q + row / a.n_heads * a.q_stride + row % a.n_heads * a.q_head_stride;
+    if (add != nullptr) {
+      for (int64_t c = 0; c < dh; ++c) to[c * t.rows + r] = (q[c] + add[c]) * factor;
+    } else {
+      for (int64_t c = 0; c < dh; ++c) to[c * t.rows + r] = q[c] * factor;
+    }
+  }
+}
+
+// n 16-bit numbers (a multiple of 16) to f32.
+void Widen(const uint16_t* from, int64_t n, bool is_bf16, float* to) {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  if (is_bf16) {
+    for (int64_t i = 0; i < n; ++i) to[i] = Bf16ToF32(from[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) to[i] = F16ToF32(from[i]);
+  }
+#else
+  const D d;
+  if (is_bf16) {
+    const hn::Rebind<uint32_t, D> du;
+    const hn::Rebind<uint16_t, D> dh;
+    for (int64_t i = 0; i < n; i += kLanes) Store(hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(dh, from + i)))), to + i);
+  } else {
+    const hn::Rebind<hwy::float16_t, D> dh;
+    for (int64_t i = 0; i < n; i += kLanes) Store(hn::PromoteTo(d, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(from + i))), to + i);
+  }
+#endif
+}
+
+// Pointers to the f32 panels first..last of the block of keys that starts at key0.
+void BlockPanels(const AttentionArgs& a, const Scratch& x, int64_t key0, int64_t first, int64_t last, const float** k, const float** v) {
+  const KvPanels& kv = a.kv;
+  const int64_t k_size = kv.dh * kPanel, v_size = RoundUp16(kv.dv) * kPanel;
+  for (int64_t p = first; p <= last; ++p) {
+    const int64_t panel = (key0 / kPanel + p) % kv.n_panels;
+    if (kv.type == DType::f32) {
+      k[p] = static_cast<const float*>(kv.k) + panel * k_size;
+      v[p] = static_cast<const float*>(kv.v) + panel * v_size;
+    } else {
+      const bool is_bf16 = kv.type == DType::bf16;
+      Widen(static_cast<const uint16_t*>(kv.k) + panel * k_size, k_size, is_bf16, x.k_wide + p * k_size);
+      Widen(static_cast<const uint16_t*>(kv.v) + panel * v_size, v_size, is_bf16, x.v_wide + p * v_size);
+      k[p] = x.k_wide + p * k_size;
+      v[p] = x.v_wide + p * v_size;
+    }
+  }
+}
+
+// Position scores of the tile for keys key0 .. key0 + n - 1, added to s. In decreasing distance the addends of row r are those of the last row shifted by
+// rows - 1 - r: one product over the n + rows - 1 distances that occur, then a skewed add.
+void AddPositions(const AttentionArgs& a, const Scratch& x, const Tile& t, int64_t key0, int64_t n, float* s) {
+  const int64_t dh = a.kv.dh, table = a.max_distance / kPanel + 1;
+  const int64_t first = a.max_distance - t.last_position + key0;  // entry of the last row and the first key
+  const int64_t last = first + n - 1 + t.rows - 1;
+  const float* far = x.far + t.at;
+  if (last <= 0) {  // all beyond the clamp
+    for (int64_t r = 0; r < t.rows; ++r) AddConstant(far[r], n, s + r * kRowStride);
+    return;
+  }
+  const int64_t p0 = first >= 0 ? first / kPanel : -((-first + kPanel - 1) / kPanel);  // floor
+  const int64_t p1 = Min(last / kPanel + 1, table);                               // entries past the table belong to masked keys
+  const int64_t behind = Max(0, -p0);
+  for (int64_t r = 0; r < t.rows; ++r) Fill(far[r], Min(behind, p1 - p0) * kPanel, x.g + r * kRowStride);
+  const float* panels[kRowStride / kPanel];
+  int64_t count = 0;
+  for (int64_t p = p0 + behind; p < p1; ++p) panels[count++] = a.distances + p * dh * kPanel;
+  Scores(x.qv + t.at * dh, t.rows, panels, count, dh, x.g + behind * kPanel);
+  const int64_t have = Max(0, p1 - p0) * kPanel;
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const int64_t shift = first - p0 * kPanel + t.rows - 1 - r;
+    AddRow(x.g + r * kRowStride + shift, Max(0, Min(n, RoundUp16(have - shift))), s + r * kRowStride);
+  }
+}
+
+// line[c] += bias of head h at distance d0 + c, in base 2.
+void RelativeLine(const AttentionArgs& a, int64_t h, int64_t d0, int64_t n, float* line) {
+  Fill(0, n, line);
+  if (a.relative_bias != nullptr) {
+    const float* bias = a.relative_bias + h * a.relative_head_stride - a.relative_min;
+    for (int64_t c = 0; c < n; ++c) line[c] = bias[Clamp(d0 + c, a.relative_min, a.relative_max)] * kLog2E;
+  }
+  if (a.alibi_slopes != nullptr) {
+    const float slope = a.alibi_slopes[h];
+    for (int64_t c = 0; c < n; ++c) line[c] += slope * static_cast<float>(d0 + c) * kLog2E;
+  }
+}
+
+void AddBiases(const AttentionArgs& a, const Scratch& x, const Tile& t, int64_t key0, int64_t n, float* s) {
+  if (a.relative_bias != nullptr || a.alibi_slopes != nullptr) {
+    if (a.n_heads == 1) {  // one line, skewed
+      RelativeLine(a, 0, key0 - t.last_position, n + t.rows - 1, x.g);
+      for (int64_t r = 0; r < t.rows; ++r) AddRow(x.g + t.rows - 1 - r, n, s + r * kRowStride);
+    } else {
+      for (int64_t r = 0; r < t.rows; ++r) {
+        RelativeLine(a, (t.row + r) % a.n_heads, key0 - Position(a, t.row + r), n, x.g);
+        AddRow(x.g, n, s + r * kRowStride);
+      }
+    }
+  }
+  if (a.key_bias != nullptr) {
+    for (int64_t c = 0; c < n; ++c) {
+      const int64_t j = key0 + c;
+      x.line[c] = j >= a.first_key && j <= a.last_key ? a.key_bias[j - a.first_key] * kLog2E : 0.0f;
+    }
+    for (int64_t r = 0; r < t.rows; ++r) AddRow(x.line, n, s + r * kRowStride);
+  }
+}
+
+// Scores of keys outside a row's range become -inf; key0 is the position of column 0.
+void Mask(const AttentionArgs& a, const Tile& t, int64_t key0, int64_t n, float* s) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const Range valid = ValidKeys(a, Position(a, t.row + r));
+    const int64_t lo = Clamp(valid.lo - key0, 0, n), hi = Clamp(valid.hi - key0 + 1, lo, n);
+    Fill(kMinusInfinity, lo, s + r * kRowStride);
+    Fill(kMinusInfinity, n - hi, s + r * kRowStride + hi);
+  }
+}
+
+// Scores to weights; alpha[r] is what the row's earlier sums must be multiplied by.
+void Softmax(const Scratch& x, const Tile& t, int64_t n, float* s) {
+  float* m = x.m + t.at;
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const float before = m[r], block = MaxOfRow(s + r * kRowStride, n), now = block > before ? block : before;
+    m[r] = now;
+    x.top[r] = now == kMinusInfinity ? 0.0f : now;  // -inf minus -inf must not happen
+    x.alpha[r] = before - x.top[r];
+  }
+  for (int64_t r = t.rows; r < kPanel; ++r) x.alpha[r] = 0;
+  for (int64_t r = 0; r < kPanel; r += kLanes) Store(Exp2(Load(x.alpha + r)), x.alpha + r);
+  for (int64_t r = 0; r < t.rows; ++r) ExpRow(x.top[r], x.alpha[r], n, s + r * kRowStride, x.sums + (t.at + r) * kPanel);
+}
+
+// ---- The order of work ----
+
+void AttendTile(const AttentionArgs& a, const Scratch& x, const Tile& t, int64_t block, const float* const* k, const float* const* v) {
+  const Range first = ValidKeys(a, t.first_position), last = ValidKeys(a, t.last_position);
+  const int64_t lo = Max(first.lo, block), hi = Min(last.hi, block + kBlockKeys - 1);
+  if (lo > hi) return;
+  const int64_t p0 = (lo - block) / kPanel, p1 = (hi - block) / kPanel + 1;
+  const int64_t key0 = block + p0 * kPanel, n = (p1 - p0) * kPanel;
+  float* s = x.s + p0 * kPanel;
+  Scores(x.q + t.at * a.kv.dh, t.rows, k + p0, p1 - p0, a.kv.dh, s);
+  if (a.distances != nullptr) AddPositions(a, x, t, key0, n, s);
+  AddBiases(a, x, t, key0, n, s);
+  if (last.lo > key0 || first.hi < key0 + n - 1) Mask(a, t, key0, n, s);
+  Softmax(x, t, n, s);
+  const int64_t dv16 = RoundUp16(a.kv.dv);
+  Values(x.s, t.rows, v, dv16, lo - block, hi - block + 1, x.alpha, x.o + t.at * dv16);
+}
+
+// out = o / sum
+void Finish(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t rows) {
+  const int64_t dv = a.kv.dv, dv16 = RoundUp16(dv);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* lanes = x.sums + r * kPanel;
+    float quarter[4];
+    for (int i = 0; i < 4; ++i) quarter[i] = (lanes[i] + lanes[i + 4]) + (lanes[i + 8] + lanes[i + 12]);
+    const float sum = (quarter[0] + quarter[1]) + (quarter[2] + quarter[3]);
+    const int64_t token = (row0 + r) / a.n_heads, head = (row0 + r) % a.n_heads;
+    float* o = x.o + r * dv16;
+    const V divisor = Set(sum == 0 ? 1.0f : sum);
+    for (int64_t c = 0; c < dv16; c += kLanes) Store(Div(Load(o + c), divisor), o + c);
+    std::memcpy(a.out + token * a.out_stride + head * a.out_head_stride, o, static_cast<size_t>(dv) * sizeof(float));
+    if (a.lse != nullptr) a.lse[token * a.lse_stride + head] = sum == 0 ? kMinusInfinity : (x.m[r] + std::log2(sum)) / kLog2E;
+  }
+}
+
+// Rows [row0, row0 + rows), rows <= kBlockRows.
+void AttendBlock(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t rows) {
+  const int64_t dh = a.kv.dh, dv16 = RoundUp16(a.kv.dv);
+  const int64_t n_tiles = (rows + kMaxRows - 1) / kMaxRows;
+  const Range all{ValidKeys(a, Position(a, row0)).lo, ValidKeys(a, Position(a, row0 + rows - 1)).hi};
+  Tile tiles[kBlockRows / kMaxRows];
+  for (int64_t i = 0; i < n_tiles; ++i) {
+    Tile& t = tiles[i];
+    t.at = rows * i / n_tiles;
+    t.row = row0 + t.at;
+    t.rows = rows * (i + 1) / n_tiles - t.at;
+    t.first_position = Position(a, t.row);
+    t.last_position = Position(a, t.row + t.rows - 1);
+    PackQueries(a, t, a.distances == nullptr ? nullptr : a.u, a.scale * kLog2E, x.q + t.at * dh);
+    if (a.distances != nullptr) {
+      PackQueries(a, t, a.v, a.scale * kLog2E, x.qv + t.at * dh);
+      if (a.max_distance - t.last_position + all.lo <= 0) {  // some key at or beyond the clamp
+        const float* farthest = a.distances;
+        Scores(x.qv + t.at * dh, t.rows, &farthest, 1, dh, x.g);
+        for (int64_t r = 0; r < t.rows; ++r) x.far[t.at + r] = x.g[r * kRowStride];
+      }
+    }
+  }
+  Fill(0, rows * dv16, x.o);
+  Fill(0, rows * kPanel, x.sums);
+  Fill(kMinusInfinity, rows, x.m);
+  for (int64_t block = all.lo / kBlockKeys * kBlockKeys; block <= all.hi; block += kBlockKeys) {
+    const float *k[kBlockPanels], *v[kBlockPanels];
+    BlockPanels(a, x, block, Max(all.lo - block, 0) / kPanel, Min(all.hi - block, kBlockKeys - 1) / kPanel, k, v);
+    for (int64_t i = 0; i < n_tiles; ++i) AttendTile(a, x, tiles[i], block, k, v);
+  }
+  Finish(a, x, row0, rows);
+}
+
+void Attend(const AttentionArgs& a, int64_t begin, int64_t end, void* workspace) {
+  const Scratch x(static_cast<float*>(workspace), a.kv.dh, a.kv.dv, a.kv.type);
+  const int64_t row0 = begin * a.n_heads, rows = (end - begin) * a.n_heads, blocks = (rows + kBlockRows - 1) / kBlockRows;
+  for (int64_t b = 0; b < blocks; ++b) AttendBlock(a, x, row0 + rows * b / blocks, rows * (b + 1) / blocks - rows * b / blocks);
+}
+
+}  // namespace attention
+
+const AttentionKernels* AttentionTable() {
+  static constexpr AttentionKernels table = {attention::Attend};
+  return &table;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tern
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tern {
+
+int64_t AttentionBlockTokens(int64_t n_tokens, int64_t n_heads) {
+  if (n_tokens <= 0 || n_heads <= 0) return 1;
+  const int64_t blocks = std::min(n_tokens, (n_tokens * n_heads + attention::kBlockRows - 1) / attention::kBlockRows);
+  return (n_tokens + blocks - 1) / blocks;
+}
+
+int64_t AttentionWorkspaceBytes(int64_t dh, int64_t dv, DType type) {
+  return attention::Scratch(nullptr, dh, dv, type).floats * static_cast<int64_t>(sizeof(float));
+}
+
+const AttentionKernels* AttentionFor(std::string_view target) {
+  const int64_t runs = hwy::SupportedTargets();
+  (void)runs;
+#if HWY_TARGETS & HWY_AVX3
+  if (target == "avx512") return runs & HWY_AVX3 ? N_AVX3::AttentionTable() : nullptr;
+#endif
+#if HWY_TARGETS & HWY_AVX2
+  if (target == "avx2") return runs & HWY_AVX2 ? N_AVX2::AttentionTable() : nullptr;
+#endif
+#if HWY_TARGETS & HWY_NEON
+  if (target == "neon") return HWY_STATIC_DISPATCH(AttentionTable)();
+#endif
+  return target == "baseline" ? HWY_STATIC_DISPATCH(AttentionTable)() : nullptr;
+}
+
+}  // namespace tern
+#endif  // HWY_ONCE

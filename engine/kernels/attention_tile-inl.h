@@ -1,0 +1,233 @@
+// The inner loops of attention, once per SIMD target: 16-float groups, 2^x, the two products of a tile, and the passes over a row of scores.
+// A "panel" is 16 positions; every row length here is a multiple of 16. The order of additions of one output element never depends on the tile's shape.
+#if defined(TERN_KERNELS_ATTENTION_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TERN_KERNELS_ATTENTION_TILE_INL_H_
+#undef TERN_KERNELS_ATTENTION_TILE_INL_H_
+#else
+#define TERN_KERNELS_ATTENTION_TILE_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace tern {
+namespace HWY_NAMESPACE {
+namespace attention {
+
+// ---- One vector. Highway where it has vectors; its one-lane and emulated baselines are replaced by the compilers' own four-lane vectors. ----
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+typedef float V __attribute__((vector_size(16)));
+typedef int32_t VI __attribute__((vector_size(16)));
+constexpr int kLanes = 4;
+inline V Load(const float* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void Store(V v, float* p) { __builtin_memcpy(p, &v, sizeof v); }
+inline V Set(float x) { return V{x, x, x, x}; }
+inline V Add(V a, V b) { return a + b; }
+inline V Sub(V a, V b) { return a - b; }
+inline V Mul(V a, V b) { return a * b; }
+inline V Div(V a, V b) { return a / b; }
+inline V MulAdd(V a, V b, V c) { return a * b + c; }
+inline V Select(VI mask, V yes, V no) { return (V)(((VI)yes & mask) | ((VI)no & ~mask)); }
+inline V Max(V a, V b) { return Select((VI)(a > b), a, b); }  // b if either is NaN, as maxps
+inline V ScaleByPowerOf2(V p, V t) { return (V)((VI)p + ((VI)t << 23)); }
+inline V ZeroBelow(V x, float limit, V v) { return Select((VI)(x < Set(limit)), Set(0), v); }
+#else
+namespace hn = hwy::HWY_NAMESPACE;
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
+static_assert(kLanes >= 4 && kLanes <= 16 && 16 % kLanes == 0, "a panel is a whole number of vectors");
+HWY_INLINE V Load(const float* p) { return hn::LoadU(D(), p); }
+HWY_INLINE void Store(V v, float* p) { hn::StoreU(v, D(), p); }
+HWY_INLINE V Set(float x) { return hn::Set(D(), x); }
+using hn::Add;
+using hn::Div;
+using hn::Max;
+using hn::Mul;
+using hn::MulAdd;
+using hn::Sub;
+HWY_INLINE V ScaleByPowerOf2(V p, V t) {
+  const hn::RebindToSigned<D> di;
+  return hn::BitCast(D(), hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, t))));
+}
+HWY_INLINE V ZeroBelow(V x, float limit, V v) { return hn::IfThenZeroElse(hn::Lt(x, Set(limit)), v); }
+#endif
+
+constexpr int kPanel = 16;
+constexpr int kVecs = kPanel / kLanes;  // vectors in a panel
+constexpr int kBlockKeys = 256;         // keys per softmax step; blocks start at absolute multiples of it, so that no result depends on who asks
+constexpr int kBlockPanels = kBlockKeys / kPanel;
+constexpr int kRowStride = 304;  // floats between rows of scores: 256 keys, or 256 + 13 + 15 distances; an odd number of cache lines
+
+// Rows of a tile such that rows * vectors accumulators, the loaded vectors and one broadcast fit the registers.
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+constexpr int kMaxRows = 14;  // 14 x 32: 28 + 2 + 1 of 32
+#elif HWY_ARCH_X86 && (HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128)
+constexpr int kMaxRows = 2;  // 2 x 16 of 4 lanes: 8 + 4 + 1 of 16
+#else
+constexpr int kMaxRows = 6;  // AVX2 6 x 16: 12 + 2 + 1 of 16; NEON 24 + 4 + 1 of 32
+#endif
+
+// 2^x for x <= 0 (relative error 8e-8), exactly 1 at 0 and exactly 0 below -126: a denormal result would slow the product with V tenfold. NaN stays NaN.
+HWY_INLINE V Exp2(V x) {
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+  // x = floor(x) + r; scalef takes the floor itself. The polynomial is a minimax fit on [0, 1) with constant term 1.
+  const __m512 r = _mm512_reduce_ps(x.raw, 0x09);
+  V p = Set(0.00021612914861179888f);
+  const V rv{r};
+  p = MulAdd(p, rv, Set(0.0012467846972867846f));
+  p = MulAdd(p, rv, Set(0.009675451554358006f));
+  p = MulAdd(p, rv, Set(0.055485282093286514f));
+  p = MulAdd(p, rv, Set(0.2402293086051941f));
+  p = MulAdd(p, rv, Set(0.6931470632553101f));
+  p = MulAdd(p, rv, Set(1.0f));
+  const __mmask16 keep = _mm512_cmp_ps_mask(x.raw, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  return V{_mm512_maskz_scalef_ps(keep, p.raw, x.raw)};
+#else
+  const V clamped = Max(Set(-127.0f), x);                // this order keeps a NaN
+  const V shifted = Add(clamped, Set(12582912.0f));      // 1.5 * 2^23: the low bits now hold round(x)
+  const V r = Sub(clamped, Sub(shifted, Set(12582912.0f)));  // in [-1/2, 1/2], where the polynomial is a minimax fit with constant term 1
+  V p = Set(0.00015353361959569156f);
+  p = MulAdd(p, r, Set(0.0013398873852565885f));
+  p = MulAdd(p, r, Set(0.00961843691766262f));
+  p = MulAdd(p, r, Set(0.055503323674201965f));
+  p = MulAdd(p, r, Set(0.24022647738456726f));
+  p = MulAdd(p, r, Set(0.6931471824645996f));
+  p = MulAdd(p, r, Set(1.0f));
+  return ZeroBelow(x, -126.0f, ScaleByPowerOf2(p, shifted));
+#endif
+}
+
+// ---- Products ----
+
+// s[r][0..16 NP) = sum_k a[k][r] * panel[k][..]: R rows against NP panels. a is [dh][R], s has kRowStride. With few rows the panels come from memory once:
+// `ahead` are then the panels to fetch meanwhile (null: none).
+template <int R, int NP>
+void ScoreTile(const float* HWY_RESTRICT a, const float* const* panels, const float* const* ahead, int64_t dh, float* HWY_RESTRICT s) {
+  V c[R][NP * kVecs];
+  HWY_UNROLL(16)
+  for (int r = 0; r < R; ++r) {
+    HWY_UNROLL(32)
+    for (int n = 0; n < NP * kVecs; ++n) c[r][n] = Set(0.0f);
+  }
+  const float* b[NP];
+  HWY_UNROLL(8)
+  for (int n = 0; n < NP; ++n) b[n] = panels[n];
+  for (int64_t k = 0; k < dh; ++k) {
+    if constexpr (NP >= 4) {
+      if (ahead != nullptr) {
+        HWY_UNROLL(8)
+        for (int n = 0; n < NP; ++n) hwy::Prefetch(ahead[n] + k * kPanel);
+      }
+    }
+    V x[NP * kVecs];
+    HWY_UNROLL(32)
+    for (int n = 0; n < NP * kVecs; ++n) x[n] = Load(b[n / kVecs] + k * kPanel + (n % kVecs) * kLanes);
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const V q = Set(a[r]);
+      HWY_UNROLL(32)
+      for (int n = 0; n < NP * kVecs; ++n) c[r][n] = MulAdd(q, x[n], c[r][n]);
+    }
+    a += R;
+  }
+  HWY_UNROLL(16)
+  for (int r = 0; r < R; ++r) {
+    HWY_UNROLL(32)
+    for (int n = 0; n < NP * kVecs; ++n) Store(c[r][n], s + r * kRowStride + n * kLanes);
+  }
+}
+
+// o[r][0..NV vectors) = alpha[r] * o[r] + sum over keys k0 <= k < k1 of p[r][k] * value[k]. values[k / 16] + (k % 16) * stride is the row of key k;
+// p has kRowStride, o has o_stride.
+template <int R, int NV>
+void ValueTile(const float* HWY_RESTRICT p, const float* const* values, int64_t column, int64_t stride, int64_t k0, int64_t k1,
+               const float* HWY_RESTRICT alpha, float* HWY_RESTRICT o, int64_t o_stride) {
+  V c[R][NV];
+  HWY_UNROLL(16)
+  for (int r = 0; r < R; ++r) {
+    const V f = Set(alpha[r]);
+    HWY_UNROLL(8)
+    for (int n = 0; n < NV; ++n) c[r][n] = Mul(f, Load(o + r * o_stride + n * kLanes));
+  }
+  for (int64_t k = k0; k < k1;) {
+    const float* row = values[k / kPanel] + (k % kPanel) * stride + column;
+    const int64_t end = HWY_MIN(k1, (k / kPanel + 1) * kPanel);
+    for (; k < end; ++k, row += stride) {
+      V x[NV];
+      HWY_UNROLL(8)
+      for (int n = 0; n < NV; ++n) x[n] = Load(row + n * kLanes);
+      HWY_UNROLL(16)
+      for (int r = 0; r < R; ++r) {
+        const V w = Set(p[r * kRowStride + k]);
+        HWY_UNROLL(8)
+        for (int n = 0; n < NV; ++n) c[r][n] = MulAdd(w, x[n], c[r][n]);
+      }
+    }
+  }
+  HWY_UNROLL(16)
+  for (int r = 0; r < R; ++r) {
+    HWY_UNROLL(8)
+    for (int n = 0; n < NV; ++n) Store(c[r][n], o + r * o_stride + n * kLanes);
+  }
+}
+
+// ---- Passes over one row of scores; n is a multiple of 16 ----
+
+HWY_INLINE void AddRow(const float* HWY_RESTRICT add, int64_t n, float* HWY_RESTRICT s) {
+  for (int64_t c = 0; c < n; c += kLanes) Store(Add(Load(s + c), Load(add + c)), s + c);
+}
+
+HWY_INLINE void AddConstant(float add, int64_t n, float* HWY_RESTRICT s) {
+  const V a = Set(add);
+  for (int64_t c = 0; c < n; c += kLanes) Store(Add(Load(s + c), a), s + c);
+}
+
+HWY_INLINE void Fill(float value, int64_t n, float* s) {
+  for (int64_t c = 0; c < n; ++c) s[c] = value;
+}
+
+// The lanes' maxima, [16].
+HWY_INLINE float MaxOfRow(const float* s, int64_t n) {
+  V m[kVecs];
+  HWY_UNROLL(4)
+  for (int i = 0; i < kVecs; ++i) m[i] = Load(s + i * kLanes);
+  for (int64_t c = kPanel; c < n; c += kPanel) {
+    HWY_UNROLL(4)
+    for (int i = 0; i < kVecs; ++i) m[i] = Max(m[i], Load(s + c + i * kLanes));
+  }
+  HWY_UNROLL(4)
+  for (int i = 1; i < kVecs; ++i) m[0] = Max(m[0], m[i]);
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  const float a = m[0][0] > m[0][1] ? m[0][0] : m[0][1], b = m[0][2] > m[0][3] ? m[0][2] : m[0][3];
+  return a > b ? a : b;
+#else
+  return hn::GetLane(hn::MaxOfLanes(D(), m[0]));
+#endif
+}
+
+// s = 2^(s - m), and per lane sums = alpha * sums + sum of s; sums is [16].
+HWY_INLINE void ExpRow(float m, float alpha, int64_t n, float* HWY_RESTRICT s, float* HWY_RESTRICT sums) {
+  const V mv = Set(m), f = Set(alpha);
+  V t[kVecs];
+  HWY_UNROLL(4)
+  for (int i = 0; i < kVecs; ++i) t[i] = Mul(f, Load(sums + i * kLanes));
+  for (int64_t c = 0; c < n; c += kPanel) {
+    HWY_UNROLL(4)
+    for (int i = 0; i < kVecs; ++i) {
+      const V e = Exp2(Sub(Load(s + c + i * kLanes), mv));
+      Store(e, s + c + i * kLanes);
+      t[i] = Add(t[i], e);
+    }
+  }
+  HWY_UNROLL(4)
+  for (int i = 0; i < kVecs; ++i) Store(t[i], sums + i * kLanes);
+}
+
+}  // namespace attention
+}  // namespace HWY_NAMESPACE
+}  // namespace tern
+HWY_AFTER_NAMESPACE();
+#endif  // per-target include guard
