@@ -1,0 +1,144 @@
+#include "engine/runtime/execute.h"
+
+#include <algorithm>
+
+#include "engine/base/checked.h"
+#include "engine/runtime/carve.h"
+
+namespace tern {
+
+namespace {
+
+// Scratch of one op at capacity.
+struct ScratchOf {
+  const Model& model;
+  const Graph& g;
+  const Op& op;
+  int threads;
+
+  const ValueSpec& in(size_t i) const { return g.values[static_cast<size_t>(op.inputs[i])]; }
+  DType TypeOf(size_t i) const {
+    const TensorRecord* r = model.Find(in(i).name).record;
+    return r ? r->type : DType::f32;
+  }
+  int64_t Product(size_t weight, int64_t rows) const { return MatMulScratchBytes(TypeOf(weight), rows, in(weight).extent.cols, threads); }
+  int64_t Softmax(const SoftmaxSpec& s, bool target) const {
+    return SoftmaxScratchBytes(g, op, s, target, threads, [this](size_t i) { return TypeOf(i); });
+  }
+
+  int64_t operator()(const MatMulOp&) const { return Product(1, g.Capacity(in(0).extent.rows)); }
+  int64_t operator()(const EmbedOp& e) const {
+    if (!e.projected) return 0;
+    const int64_t rows = g.Capacity(in(0).extent.rows);
+    int64_t widest = 0, product = 0;
+    for (size_t c = 0; c < static_cast<size_t>(e.clusters); ++c)
+      widest = std::max(widest, in(1 + 2 * c).extent.cols), product = std::max(product, Product(2 + 2 * c, rows));
+    Carve carve;
+    carve.Take<int32_t>(rows), carve.Take<float>(rows * widest), carve.Take<float>(rows * in(2).extent.rows.scale);
+    return carve.bytes() + product;
+  }
+  int64_t operator()(const AttendXlOp& a) const { return AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32) * threads; }
+  int64_t operator()(const LogSoftmaxOp& s) const { return Softmax(s, false); }
+  int64_t operator()(const TargetLogProbOp& s) const { return Softmax(s, true); }
+  int64_t operator()(const LayerNormOp&) const { return 0; }
+  int64_t operator()(const AddOp&) const { return 0; }
+  int64_t operator()(const LastRowsOp&) const { return 0; }
+  int64_t operator()(const AppendKvOp&) const { return 0; }
+  int64_t operator()(const SinusoidOp&) const { return 0; }
+  int64_t operator()(const PackXlPositionsOp&) const { return 0; }
+};
+
+int64_t OpaqueBytes(const Graph& g, int32_t value) {
+  const Op& op = g.ops[static_cast<size_t>(g.values[static_cast<size_t>(value)].producer)];
+  const auto* pack = std::get_if<PackXlPositionsOp>(&op.spec);
+  if (!pack) return 0;
+  const int64_t distances = g.Capacity(g.values[static_cast<size_t>(op.inputs[0])].extent.rows);
+  return pack->heads * DistancePanelsBytes(distances - 1, pack->head_width);
+}
+
+}  // namespace
+
+PlanQueries QueriesFor(const Model& model, int threads) {
+  return {[&model, threads](const Graph& g, const Op& op) { return std::visit(ScratchOf{model, g, op, threads}, op.spec); }, OpaqueBytes,
+          [](const StateSpec& s) {
+            auto heads = CheckedMul(s.lanes, s.heads);
+            // Bounded before the kernels' own arithmetic: 2^40 floats are refused by the planner anyway.
+            if (!heads || s.slots > (int64_t{1} << 32) || *heads > (int64_t{1} << 32) || s.head_width > (1 << 20)) return INT64_MAX;
+            return CheckedMul(*heads, KvHeadBytes(s)).value_or(INT64_MAX);
+          }};
+}
+
+Executor::Executor(const Model& model, Plan plan, uint8_t* arena, uint8_t* constants, int threads)
+    : model_(model), plan_(std::move(plan)), arena_(arena), constants_(constants), threads_(threads) {
+  Resolve(arena_, nullptr);
+}
+
+// Where every value lies and how its rows follow each other.
+void Executor::Resolve(uint8_t* run_arena, uint8_t* constant_arena) {
+  const Graph& g = plan_.graph;
+  operands_.assign(g.values.size(), {});
+  for (size_t v = 0; v < g.values.size(); ++v) {
+    const ValueSpec& spec = g.values[v];
+    const size_t root = static_cast<size_t>(g.Root(static_cast<int32_t>(v)));
+    const ValueSpec& base = g.values[root];
+    Operand& o = operands_[v];
+    o.rows = g.Capacity(spec.extent.rows);
+    o.cols = spec.extent.cols;
+    o.stride = base.extent.cols;
+    if (base.kind == ValueKind::kWeight) {
+      o.weight = model_.Find(base.name);
+      o.data = const_cast<uint8_t*>(static_cast<const uint8_t*>(o.weight.data));  // ops never write a weight
+    } else if (plan_.kept[v]) {
+      o.data = constants_ + plan_.offset[v];
+    } else if (plan_.offset[v] >= 0) {
+      uint8_t* arena = base.kind == ValueKind::kConstant ? constant_arena : run_arena;
+      if (arena) o.data = arena + plan_.offset[v];
+    }
+    // Columns of a view of a view add up.
+    int64_t column = 0;
+    for (int32_t at = static_cast<int32_t>(v); g.values[static_cast<size_t>(at)].parent >= 0; at = g.values[static_cast<size_t>(at)].parent)
+      column += g.values[static_cast<size_t>(at)].column;
+    if (o.data) o.data += column * DTypeBytes(base.type);
+  }
+}
+
+Status Executor::ComputeConstants(uint8_t* temporary, Gang* gang) {
+  Resolve(arena_, temporary);
+  RunContext context;
+  context.gang = gang, context.model = &model_;
+  Status status;
+  gang->Run([&] { status = RunPhase(plan_.constants, temporary, context); });
+  return status;
+}
+
+Status Executor::Run(const RunContext& context, std::span<const void* const> inputs) {
+  const Graph& g = plan_.graph;
+  for (size_t i = 0; i < g.inputs.size() && i < inputs.size(); ++i)
+    operands_[static_cast<size_t>(g.inputs[i].value)].data = const_cast<uint8_t*>(static_cast<const uint8_t*>(inputs[i]));
+  for (size_t v = 0; v < g.values.size(); ++v) {
+    const Dim& rows = g.values[v].extent.rows;
+    if (!rows.constant()) operands_[v].rows = rows.scale * context.tokens;
+  }
+  return RunPhase(plan_.run, arena_, context);
+}
+
+Status Executor::RunPhase(const Phase& phase, uint8_t* arena, const RunContext& context) {
+  for (int32_t i : phase.ops) {
+    if (context.cancel && context.cancel->cancelled()) return {Code::kCancelled, "cancelled"};
+    const Op& op = plan_.graph.ops[static_cast<size_t>(i)];
+    const int64_t workspace = plan_.workspace_offset[static_cast<size_t>(i)];
+    const OpCall call{plan_, op, operands_, workspace >= 0 ? arena + workspace : nullptr, context, threads_};
+    std::visit([&](const auto& spec) { Execute(spec, call); }, op.spec);
+  }
+  if (context.cancel && context.cancel->cancelled()) return {Code::kCancelled, "cancelled"};  // the last op may have been cut short
+  return {};
+}
+
+const Operand& Executor::output(std::string_view name) const {
+  static const Operand none;
+  for (const auto& out : plan_.graph.outputs)
+    if (out.name == name) return operands_[static_cast<size_t>(out.value)];
+  return none;
+}
+
+}  // namespace tern

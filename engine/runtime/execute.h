@@ -1,0 +1,110 @@
+// Execution of a plan: op after op, each splitting its rows, panels or heads with the gang. The only place where graph and kernels meet.
+//
+// execute_linear.cc, execute_attention.cc and execute_softmax.cc hold one function per op; execute.cc resolves operands and calls them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/base/cancel.h"
+#include "engine/base/parallel.h"
+#include "engine/plan/plan.h"
+#include "engine/runtime/model.h"
+
+namespace tern {
+
+// A value at run time: `rows` x `cols` with `stride` elements between rows. Weights in panels have no stride; they are read through `weight`.
+struct Operand {
+  uint8_t* data = nullptr;
+  int64_t rows = 0, cols = 0, stride = 0;
+  BoundWeight weight;
+
+  float* f32() const { return reinterpret_cast<float*>(data); }
+  const int32_t* i32() const { return reinterpret_cast<const int32_t*>(data); }
+};
+
+// What one run is about; the same for all its ops.
+struct RunContext {
+  Gang* gang = nullptr;
+  const Model* model = nullptr;
+  const CancelToken* cancel = nullptr;
+  uint8_t* states = nullptr;     // the session's state region
+  int64_t tokens = 0;            // T, new tokens per lane
+  int64_t position = 0;          // absolute position of the first of them (initial memory rows count)
+};
+
+class Executor {
+ public:
+  // The plan's buffers are laid into `arena` (at least run.arena_bytes) and `constants` (constants_bytes), both 64-byte aligned.
+  Executor(const Model& model, Plan plan, uint8_t* arena, uint8_t* constants, int threads);
+
+  const Plan& plan() const { return plan_; }
+  // Computes the constants region; needs a temporary arena of constants.arena_bytes.
+  Status ComputeConstants(uint8_t* temporary, Gang* gang);
+  // inputs[i] is the caller's memory for Graph::inputs[i]. kCancelled between two ops. Allocates nothing. Call within gang.Run.
+  Status Run(const RunContext& context, std::span<const void* const> inputs);
+  // An output of the last run; valid until the next.
+  const Operand& output(std::string_view name) const;
+
+ private:
+  Status RunPhase(const Phase& phase, uint8_t* arena, const RunContext& context);
+  void Resolve(uint8_t* run_arena, uint8_t* constant_arena);
+
+  const Model& model_;
+  Plan plan_;
+  uint8_t *arena_, *constants_;
+  int threads_;
+  std::vector<Operand> operands_;   // per value
+};
+
+// One op about to run.
+struct OpCall {
+  const Plan& plan;
+  const Op& op;
+  const std::vector<Operand>& operands;
+  uint8_t* workspace;
+  const RunContext& run;
+  int threads;
+
+  const Operand& in(size_t i) const { return operands[static_cast<size_t>(op.inputs[i])]; }
+  const Operand& out() const { return operands[static_cast<size_t>(op.output)]; }
+  const KernelTable& kernels() const { return run.model->kernels(); }
+  const StateSpec& state() const { return plan.graph.states[static_cast<size_t>(op.state)]; }
+  uint8_t* state_data() const { return run.states + plan.state_offset[static_cast<size_t>(op.state)]; }
+  float* scratch() const { return reinterpret_cast<float*>(workspace); }
+};
+
+// The kernels' answers to the planner, for sessions with this many threads.
+PlanQueries QueriesFor(const Model& model, int threads);
+
+// Scratch of a softmax op at capacity; `type_of` tells how a weight input is stored.
+int64_t SoftmaxScratchBytes(const Graph& g, const Op& op, const SoftmaxSpec& spec, bool target, int threads, const std::function<DType(size_t input)>& type_of);
+
+// Bytes of one head of one lane in a ring state, and of the whole state.
+int64_t KvHeadBytes(const StateSpec& s);
+KvPanels KvHead(const StateSpec& s, uint8_t* state, int64_t lane, int64_t head);
+// Writes the rows that a state starts with; `initial_row` [2 * H * Dh] keys then values, or null for zeros.
+void FillInitialRows(const StateSpec& s, uint8_t* state, const float* initial_row);
+
+// One per op (overloads); and their scratch.
+void Execute(const EmbedOp& op, const OpCall& call);
+void Execute(const MatMulOp& op, const OpCall& call);
+void Execute(const LayerNormOp& op, const OpCall& call);
+void Execute(const AddOp& op, const OpCall& call);
+void Execute(const LastRowsOp& op, const OpCall& call);
+void Execute(const AppendKvOp& op, const OpCall& call);
+void Execute(const AttendXlOp& op, const OpCall& call);
+void Execute(const SinusoidOp& op, const OpCall& call);
+void Execute(const PackXlPositionsOp& op, const OpCall& call);
+void Execute(const LogSoftmaxOp& op, const OpCall& call);
+void Execute(const TargetLogProbOp& op, const OpCall& call);
+
+// y[rows, N] = act(x W^T + bias), split over the gang by panels (and rows where panels are few). Bits do not depend on the split.
+// scratch: MatMulScratchBytes of at least these rows.
+void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const BoundWeight& w, const float* bias, Activation activation, float* y,
+                    int64_t y_stride, uint8_t* scratch);
+int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads);
+PackedMatrix Packed(const BoundWeight& w);
+
+}  // namespace tern

@@ -1,0 +1,108 @@
+// Attention with its state, and the constant tables it reads.
+#include <algorithm>
+#include <cmath>
+
+#include "engine/base/checked.h"
+#include "engine/runtime/execute.h"
+
+namespace tern {
+namespace {
+
+// A ring holds the kept rows and one chunk; the attention kernel wants 15 slots more, so that a panel is never new and old at once.
+int64_t RingPositions(const StateSpec& s) { return RoundUp(s.slots + 15, 16); }
+
+// Query blocks per (lane, head): a function of shapes alone.
+struct Split {
+  int64_t block, blocks, heads, lanes;
+  int64_t chunks() const { return blocks * heads * lanes; }
+};
+Split SplitQueries(int64_t tokens, int64_t heads, int64_t lanes) {
+  int64_t block = std::max<int64_t>(1, AttentionBlockTokens(tokens, 1));
+  return {block, CeilDiv(tokens, block), heads, lanes};
+}
+
+}  // namespace
+
+int64_t KvHeadBytes(const StateSpec& s) { return KvBytes(RingPositions(s), s.head_width, s.head_width, DType::f32); }
+
+KvPanels KvHead(const StateSpec& s, uint8_t* state, int64_t lane, int64_t head) {
+  return MakeKvPanels(state + (lane * s.heads + head) * KvHeadBytes(s), RingPositions(s), s.head_width, s.head_width, DType::f32);
+}
+
+void FillInitialRows(const StateSpec& s, uint8_t* state, const float* row) {
+  const std::vector<float> zeros(static_cast<size_t>(s.head_width));
+  for (int64_t lane = 0; lane < s.lanes; ++lane)
+    for (int64_t head = 0; head < s.heads; ++head) {
+      const float* k = row ? row + head * s.head_width : zeros.data();
+      const float* v = row ? row + (s.heads + head) * s.head_width : zeros.data();
+      KvPanels kv = KvHead(s, state, lane, head);
+      for (int64_t p = 0; p < s.initial; ++p) AppendKv(kv, p, 1, k, 0, v, 0);
+    }
+}
+
+void Execute(const AppendKvOp&, const OpCall& call) {
+  const StateSpec& s = call.state();
+  const Operand &k = call.in(0), &v = call.in(1);
+  call.run.gang->For(s.lanes * s.heads, [&](int64_t i, int) {
+    const int64_t lane = i / s.heads, head = i % s.heads;
+    const int64_t row = lane * call.run.tokens, column = head * s.head_width;
+    AppendKv(KvHead(s, call.state_data(), lane, head), call.run.position, call.run.tokens, k.f32() + row * k.stride + column, k.stride,
+             v.f32() + row * v.stride + column, v.stride);
+  });
+}
+
+void Execute(const AttendXlOp& op, const OpCall& call) {
+  const StateSpec& s = call.state();
+  const Operand &q = call.in(0), &u = call.in(1), &v = call.in(2), &positions = call.in(3), &out = call.out();
+  const int64_t tokens = call.run.tokens;
+  const Split split = SplitQueries(tokens, op.heads, op.batch);
+  const int64_t table_bytes = DistancePanelsBytes(op.distances - 1, op.head_width);
+  const int64_t workspace_bytes = AttentionWorkspaceBytes(op.head_width, op.head_width, DType::f32);
+  // A chunk sees its kept rows and itself. Chunks with the most keys first would even out causal work; here every query sees about as many.
+  const int64_t first_kept = std::max<int64_t>(0, call.run.position - s.keep);
+  call.run.gang->For(split.chunks(), [&](int64_t i, int worker) {
+    const int64_t head = i / split.blocks % split.heads, lane = i / (split.blocks * split.heads), block = i % split.blocks;
+    const int64_t column = head * op.head_width;
+    AttentionArgs a;
+    a.q = q.f32() + lane * tokens * q.stride + column;
+    a.out = out.f32() + lane * tokens * out.stride + column;
+    a.q_stride = q.stride, a.out_stride = out.stride;
+    a.n_tokens = tokens;
+    a.q_position = call.run.position;
+    a.kv = KvHead(s, call.state_data(), lane, head);
+    a.scale = 1.0f / std::sqrt(static_cast<float>(op.head_width));
+    // Without a window everything kept at the chunk's start stays visible; with one, the window decides, and the ring holds all it can reach.
+    a.first_key = op.window > 0 ? std::max<int64_t>(0, call.run.position - op.window + 1) : first_kept;
+    a.last_key = call.run.position + tokens - 1;
+    a.causal = true;
+    a.window = op.window;
+    a.distances = reinterpret_cast<const float*>(positions.data + head * table_bytes);
+    a.max_distance = op.distances - 1;
+    a.u = u.f32() + column, a.v = v.f32() + column;
+    call.run.model->attention().attend(a, block * split.block, std::min(tokens, (block + 1) * split.block), call.workspace + worker * workspace_bytes);
+  });
+}
+
+void Execute(const SinusoidOp&, const OpCall& call) {
+  const Operand &inv_freq = call.in(0), &out = call.out();
+  const int64_t half = inv_freq.cols;
+  call.run.gang->For(out.rows, [&](int64_t p, int) {
+    float* row = out.f32() + p * out.stride;
+    for (int64_t k = 0; k < half; ++k) {
+      // The public code rounds the angle to f32 before sin and cos; in double it would be another angle at large distances.
+      const float angle = static_cast<float>(p) * inv_freq.f32()[k];
+      row[k] = static_cast<float>(std::sin(static_cast<double>(angle)));
+      row[half + k] = static_cast<float>(std::cos(static_cast<double>(angle)));
+    }
+  });
+}
+
+void Execute(const PackXlPositionsOp& op, const OpCall& call) {
+  const Operand &rk = call.in(0), &out = call.out();
+  const int64_t bytes = DistancePanelsBytes(rk.rows - 1, op.head_width);
+  call.run.gang->For(op.heads, [&](int64_t head, int) {
+    PackDistances(rk.f32() + head * op.head_width, rk.stride, rk.rows - 1, op.head_width, reinterpret_cast<float*>(out.data + head * bytes));
+  });
+}
+
+}  // namespace tern

@@ -1,0 +1,141 @@
+// Products, embeddings, norms and sums.
+#include <algorithm>
+#include <cstring>
+
+#include "engine/runtime/carve.h"
+#include "engine/runtime/execute.h"
+
+namespace tern {
+
+static_assert(static_cast<int>(Activation::kGelu) == static_cast<int>(Epilogue::kGelu) && static_cast<int>(Activation::kTanh) == static_cast<int>(Epilogue::kTanh),
+              "the graph's activations are the kernels' epilogues, in one order");
+
+PackedMatrix Packed(const BoundWeight& w) { return {w.data, w.record->type, w.record->shape[0], w.record->shape[1]}; }
+
+namespace {
+
+// How a product is shared out. Work below about a million multiply-adds is not worth a second worker (specs: 8 us); a chunk stays short enough to be a
+// cancellation point (some ms). Panels go in pairs, which is what one register tile of the widest target takes.
+struct ProductSplit {
+  int64_t panel_step, panel_chunks, row_step, row_chunks;
+};
+ProductSplit SplitProduct(int64_t rows, int64_t n, int64_t k, int threads) {
+  const int64_t pairs = CeilDiv(PanelCount(n), 2), macs = rows * n * k;
+  int64_t wanted = threads > 1 && macs >= (1 << 19) ? 4 * threads : 1;
+  wanted = std::max(wanted, macs / 200'000'000);
+  const int64_t per_chunk = CeilDiv(pairs, std::min(pairs, wanted));
+  ProductSplit s{per_chunk * 2, CeilDiv(pairs, per_chunk), rows, 1};
+  if (s.panel_chunks * 2 < wanted && rows >= 64) {  // few panels, many rows: split rows too, in whole tiles of 14
+    s.row_step = RoundUp(CeilDiv(rows, CeilDiv(wanted, s.panel_chunks)), 28);
+    s.row_chunks = CeilDiv(rows, s.row_step);
+  }
+  return s;
+}
+
+// Copies row `id` of a table, in either layout, as f32.
+void LookUp(const KernelTable& kernels, const BoundWeight& table, int64_t id, float* out) {
+  const TensorRecord& r = *table.record;
+  if (r.layout == Layout::kPanel16) return UnpackRow(Packed(table), id, out);
+  const int64_t width = r.shape[1];
+  const uint8_t* row = static_cast<const uint8_t*>(table.data) + id * width * DTypeBytes(r.type);
+  if (r.type == DType::f32) std::memcpy(out, row, static_cast<size_t>(width) * 4);
+  else if (r.type == DType::bf16) kernels.bf16_to_f32(reinterpret_cast<const uint16_t*>(row), width, out);
+  else kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(row), width, out);
+}
+
+constexpr int64_t kRowsPerChunk = 8;
+
+template <class F>  // void(int64_t row)
+void ForRows(const OpCall& call, int64_t rows, F&& f) {
+  call.run.gang->For(CeilDiv(rows, kRowsPerChunk), [&](int64_t chunk, int) {
+    for (int64_t r = chunk * kRowsPerChunk; r < std::min(rows, (chunk + 1) * kRowsPerChunk); ++r) f(r);
+  });
+}
+
+}  // namespace
+
+int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads) { return RoundUp(GemmScratchBytes(type, rows, k), 64) * threads; }
+
+void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const BoundWeight& w, const float* bias, Activation activation, float* y,
+                    int64_t y_stride, uint8_t* scratch) {
+  const PackedMatrix packed = Packed(w);
+  const int64_t scratch_bytes = RoundUp(GemmScratchBytes(packed.type, rows, packed.k), 64);
+  const ProductSplit split = SplitProduct(rows, packed.n, packed.k, call.threads);
+  call.run.gang->For(split.panel_chunks * split.row_chunks, [&](int64_t chunk, int worker) {
+    if (call.run.cancel && call.run.cancel->cancelled()) return;
+    const int64_t panel = chunk / split.row_chunks * split.panel_step, row = chunk % split.row_chunks * split.row_step;
+    GemmCall g;
+    g.x = x + row * x_stride, g.ldx = x_stride;
+    g.m = std::min(rows - row, split.row_step);
+    g.w = packed;
+    g.panel_begin = panel, g.panel_end = std::min(packed.panels(), panel + split.panel_step);
+    g.bias = bias;
+    g.epilogue = static_cast<Epilogue>(activation);
+    g.y = y + row * y_stride, g.ldy = y_stride;
+    g.scratch = scratch + worker * scratch_bytes;
+    call.kernels().gemm(g);
+  });
+}
+
+void Execute(const MatMulOp& op, const OpCall& call) {
+  const Operand &x = call.in(0), &out = call.out();
+  ParallelMatMul(call, x.f32(), x.stride, x.rows, call.in(1).weight, op.bias ? call.in(2).f32() : nullptr, op.activation, out.f32(), out.stride, call.workspace);
+}
+
+void Execute(const EmbedOp& op, const OpCall& call) {
+  const Operand &ids = call.in(0), &out = call.out();
+  const size_t per = op.projected ? 2 : 1;
+  if (!op.projected) {
+    ForRows(call, out.rows, [&](int64_t r) {
+      int64_t id = ids.i32()[r];
+      size_t c = 0;
+      while (id >= call.in(1 + c).rows) id -= call.in(1 + c++).rows;
+      float* row = out.f32() + r * out.stride;
+      LookUp(call.kernels(), call.in(1 + c).weight, id, row);
+      if (op.scale != 1) call.kernels().scale(row, op.scale, out.cols, row);
+    });
+    return;
+  }
+  // Rows of one cluster are gathered, projected together and scattered.
+  Carve carve(call.workspace);
+  int64_t widest = 0;
+  for (int c = 0; c < op.clusters; ++c) widest = std::max(widest, call.in(1 + static_cast<size_t>(c) * per).cols);
+  int32_t* order = carve.Take<int32_t>(out.rows);
+  float* gathered = carve.Take<float>(out.rows * widest);
+  float* projected = carve.Take<float>(out.rows * out.cols);
+  uint8_t* scratch = carve.Take<uint8_t>(0);
+  int64_t begin = 0;
+  for (int c = 0; c < op.clusters; ++c) {
+    const Operand &table = call.in(1 + static_cast<size_t>(c) * per), &projection = call.in(2 + static_cast<size_t>(c) * per);
+    int64_t count = 0;
+    for (int64_t r = 0; r < out.rows; ++r)
+      if (int64_t id = ids.i32()[r] - begin; id >= 0 && id < table.rows) order[count++] = static_cast<int32_t>(r);
+    ForRows(call, count, [&](int64_t i) { LookUp(call.kernels(), table.weight, ids.i32()[order[i]] - begin, gathered + i * table.cols); });
+    if (count > 0) ParallelMatMul(call, gathered, table.cols, count, projection.weight, nullptr, Activation::kNone, projected, out.cols, scratch);
+    ForRows(call, count, [&](int64_t i) { call.kernels().scale(projected + i * out.cols, op.scale, out.cols, out.f32() + order[i] * out.stride); });
+    begin += table.rows;
+  }
+}
+
+void Execute(const LayerNormOp& op, const OpCall& call) {
+  const Operand &x = call.in(0), &residual = call.in(op.residual ? 1 : 0), &out = call.out();
+  const float *gamma = call.in(op.residual ? 2 : 1).f32(), *beta = call.in(op.residual ? 3 : 2).f32();
+  ForRows(call, out.rows, [&](int64_t r) {
+    call.kernels().layer_norm(x.f32() + r * x.stride, op.residual ? residual.f32() + r * residual.stride : nullptr, gamma, beta, op.epsilon, out.cols, nullptr,
+                              out.f32() + r * out.stride);
+  });
+}
+
+void Execute(const AddOp&, const OpCall& call) {
+  const Operand &a = call.in(0), &b = call.in(1), &out = call.out();
+  ForRows(call, out.rows, [&](int64_t r) { call.kernels().add(a.f32() + r * a.stride, b.f32() + r * b.stride, out.cols, out.f32() + r * out.stride); });
+}
+
+void Execute(const LastRowsOp& op, const OpCall& call) {
+  const Operand &x = call.in(0), &out = call.out();
+  const int64_t tokens = x.rows / op.batch;
+  for (int64_t lane = 0; lane < op.batch; ++lane)
+    std::memcpy(out.f32() + lane * out.stride, x.f32() + ((lane + 1) * tokens - 1) * x.stride, static_cast<size_t>(out.cols) * 4);
+}
+
+}  // namespace tern

@@ -1,0 +1,156 @@
+#include "engine/runtime/session.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tern {
+namespace {
+
+// Rows of memory a conversation starts with: positions 0 .. initial-1; the first token stands behind them.
+int64_t InitialRows(const Plan& plan) {
+  int64_t rows = 0;
+  for (const StateSpec& s : plan.graph.states) rows = std::max(rows, s.initial);
+  return rows;
+}
+
+}  // namespace
+
+Result<SessionPlan> PlanSession(const Model& model, const SessionOptions& options) {
+  if (options.plans.empty()) return InternalError("a session without plans");
+  if (options.batch < 1 || options.batch > 65536) return UsageError("the batch is out of range").Got(options.batch, "1 to 65536");
+  const int threads = options.threads > 0 ? options.threads : AvailableThreads();
+  int64_t chunk = 1;
+  for (const PlanRequest& p : options.plans) {
+    if (p.tokens < 1 || p.tokens > (16 << 20)) return UsageError("the number of tokens at once is out of range").Got(p.tokens, Str("1 to ", 16 << 20));
+    chunk = std::max(chunk, p.tokens);
+  }
+  SessionPlan out;
+  out.memory.weights = model.weight_bytes();
+  std::vector<std::string> keys;
+  for (const PlanRequest& request : options.plans) {
+    EntryOptions entry;
+    entry.batch = options.batch, entry.tokens = request.tokens, entry.chunk = chunk, entry.logits = request.logits, entry.trace = request.trace;
+    Builder b;
+    model.network().Build(entry, b);
+    TERN_RETURN_IF_ERROR(b.status());
+    TERN_ASSIGN(Plan plan, MakePlan(std::move(b).TakeGraph(), QueriesFor(model, threads)));
+    out.memory.arena = std::max(out.memory.arena, plan.run.arena_bytes);
+    out.memory.state = plan.state_bytes;  // the same for every plan of a session: the chunk sizes it
+    if (std::find(keys.begin(), keys.end(), plan.constants_key) == keys.end()) {
+      keys.push_back(plan.constants_key);
+      out.memory.constants += plan.constants_bytes;
+      out.memory.constants_arena = std::max(out.memory.constants_arena, plan.constants.arena_bytes);
+    }
+    out.plans.push_back(std::move(plan));
+  }
+  return out;
+}
+
+Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> model, const SessionOptions& options) {
+  std::unique_ptr<Session> s(new Session());
+  s->model_ = std::move(model);
+  s->options_ = options;
+  s->gang_ = std::make_unique<Gang>(options.threads);
+  s->options_.threads = s->gang_->threads();
+  TERN_ASSIGN(SessionPlan plan, PlanSession(*s->model_, s->options_));
+  s->memory_ = plan.memory;
+  // Weights are file pages, which the system can drop: only what must be in memory counts against the limit.
+  const int64_t needed = plan.memory.peak() - plan.memory.weights;
+  const int64_t limit = options.memory_limit > 0 ? options.memory_limit : AvailableMemory();
+  if (needed > limit)
+    return MemoryError("the session would exceed memory").File(s->model_->file().path()).Got(Str("needs ", needed, " bytes"), Str("at most ", limit)).Hint("Use fewer tokens at once, a smaller batch or a shorter memory (--set mem_len=N)");
+  TERN_RETURN_IF_ERROR(s->Prepare(std::move(plan)));
+  s->Reset();
+  return s;
+}
+
+Status Session::Prepare(SessionPlan plan) {
+  TERN_ASSIGN(arena_, Region::Create(plan.memory.arena));
+  TERN_ASSIGN(state_, Region::Create(plan.memory.state));
+  for (Plan& p : plan.plans) {
+    const std::string key = p.constants_key;
+    const int64_t bytes = p.constants_bytes;
+    auto constants = model_->Constants(key, bytes, [&](uint8_t* data) -> Status {
+      TERN_ASSIGN(Region temporary, Region::Create(p.constants.arena_bytes));
+      Executor maker(*model_, p, arena_.data(), data, gang_->threads());
+      return maker.ComputeConstants(temporary.data(), gang_.get());
+    });
+    if (!constants.ok()) return constants.status();
+    executors_.push_back(std::make_unique<Executor>(*model_, std::move(p), arena_.data(), const_cast<uint8_t*>((*constants)->data()), gang_->threads()));
+    constants_.push_back(std::move(constants).value());
+  }
+  last_ = executors_.front().get();
+  return {};
+}
+
+void Session::Reset() {
+  tokens_seen_ = 0;
+  const Plan& plan = executors_.front()->plan();
+  for (size_t i = 0; i < plan.graph.states.size(); ++i) {
+    const StateSpec& s = plan.graph.states[i];
+    const float* row = s.initial_row < 0 ? nullptr
+                                         : reinterpret_cast<const float*>(constants_.front()->data() + plan.offset[static_cast<size_t>(s.initial_row)]) +
+                                               plan.graph.values[static_cast<size_t>(s.initial_row)].column;
+    FillInitialRows(s, state_.data() + plan.state_offset[i], row);
+  }
+}
+
+Executor* Session::Choose(int64_t tokens, LogitsMode logits, bool trace) {
+  Executor* best = nullptr;
+  int64_t capacity = 0;
+  for (size_t i = 0; i < options_.plans.size(); ++i) {
+    const PlanRequest& p = options_.plans[i];
+    if (p.logits == logits && p.trace == trace && p.tokens >= tokens && (!best || p.tokens < capacity)) best = executors_[i].get(), capacity = p.tokens;
+  }
+  return best;
+}
+
+Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<const int32_t> targets, bool trace) {
+  const int64_t count = static_cast<int64_t>(ids.size());
+  if (count == 0) return {};
+  if (count % options_.batch != 0) return UsageError("the ids do not fill the batch").Got(count, Str("a multiple of ", options_.batch));
+  const int64_t tokens = count / options_.batch;
+  Executor* executor = Choose(tokens, logits, trace);
+  if (!executor) return UsageError("more tokens at once than the session was made for").Got(tokens, Str("at most ", max_tokens()));
+  const int64_t vocabulary = model_->network().vocab_size();
+  for (int32_t id : ids)
+    if (id < 0 || id >= vocabulary) return UsageError("a token id lies outside the vocabulary").Got(id, Str("0 to ", vocabulary - 1));
+  const bool scored = logits == LogitsMode::kTarget;
+  if (scored && targets.size() != ids.size()) return UsageError("there must be as many targets as ids").Got(targets.size(), ids.size());
+  for (int32_t id : targets)
+    if (id >= vocabulary) return UsageError("a target lies outside the vocabulary").Got(id, Str("0 to ", vocabulary - 1));
+
+  RunContext run;
+  run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel;
+  run.states = state_.data();
+  run.tokens = tokens;
+  run.position = InitialRows(executor->plan()) + tokens_seen_;
+  const void* inputs[2] = {ids.data(), targets.data()};
+  Status status;
+  gang_->Run([&] { status = executor->Run(run, {inputs, scored ? size_t{2} : size_t{1}}); });
+  if (!status.ok()) return status;
+  last_ = executor;
+  tokens_seen_ += tokens;
+  return {};
+}
+
+std::vector<std::string> Session::output_names() const {
+  std::vector<std::string> names;
+  for (const auto& out : last_->plan().graph.outputs) names.push_back(out.name);
+  return names;
+}
+
+int64_t Session::max_tokens() const {
+  int64_t most = 0;
+  for (const PlanRequest& p : options_.plans) most = std::max(most, p.tokens);
+  return most;
+}
+
+Result<std::unique_ptr<Session>> Session::Fork() const {
+  TERN_ASSIGN(auto other, Create(model_, options_));
+  std::memcpy(other->state_.data(), state_.data(), static_cast<size_t>(state_.bytes()));
+  other->tokens_seen_ = tokens_seen_;
+  return other;
+}
+
+}  // namespace tern

@@ -1,0 +1,86 @@
+// Session: one conversation with a model - its state, its plans, its arena. Used by one thread at a time; the Model is shared.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/base/cancel.h"
+#include "engine/base/memory.h"
+#include "engine/base/parallel.h"
+#include "engine/runtime/execute.h"
+#include "engine/runtime/model.h"
+
+namespace tern {
+
+using LogitsMode = EntryOptions::Logits;
+
+// A plan a session is to be ready for: up to `tokens` new tokens per lane and call.
+struct PlanRequest {
+  int64_t tokens = 1;
+  LogitsMode logits = LogitsMode::kLast;
+  bool trace = false;
+};
+
+struct SessionOptions {
+  int threads = 0;           // 0: all processors this process may use
+  int64_t batch = 1;
+  std::vector<PlanRequest> plans;
+  int64_t memory_limit = 0;  // bytes; 0: what the system has left. Exceeding it is kMemory before anything is allocated
+  const CancelToken* cancel = nullptr;
+};
+
+// Bytes by owner (design: the four memories). peak = weights + constants + state + arena + what the kernels' constants need while they are made.
+struct MemoryUse {
+  int64_t weights = 0, constants = 0, state = 0, arena = 0, constants_arena = 0;
+  int64_t peak() const { return weights + constants + state + std::max(arena, constants_arena); }
+};
+
+// The plans of a session without the session: what `tern plan` prints. No weight is read.
+struct SessionPlan {
+  std::vector<Plan> plans;  // as requested
+  MemoryUse memory;
+};
+Result<SessionPlan> PlanSession(const Model& model, const SessionOptions& options);
+
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> Create(std::shared_ptr<const Model> model, const SessionOptions& options);
+
+  // Feeds T new tokens to each of the batch's lanes: ids [batch, T], targets likewise for kTarget (negative: not scored). T is at most the largest planned
+  // capacity for these logits. Allocates nothing. After kCancelled the state is as before the call for attention within this chunk's positions: Feed again.
+  Status Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<const int32_t> targets = {}, bool trace = false);
+  // Output of the last Feed: logits [batch * T, V] (kAll) or [batch, V] (kLast), log_probs [batch * T, 1]; hidden_states.N with trace. Valid until the next.
+  const Operand& output(std::string_view name) const { return last_->output(name); }
+  std::vector<std::string> output_names() const;
+
+  void Reset();                                        // an empty conversation
+  Result<std::unique_ptr<Session>> Fork() const;       // a second conversation that continues from here
+  Status Save(const std::string& path) const;          // the state, to be restored by a session of the same model and settings
+  Status Restore(const std::string& path);
+
+  int64_t tokens_seen() const { return tokens_seen_; }  // per lane, since the start
+  const MemoryUse& memory() const { return memory_; }
+  const Model& model() const { return *model_; }
+  int threads() const { return gang_->threads(); }
+  const SessionOptions& options() const { return options_; }
+  int64_t max_tokens() const;  // the largest planned capacity
+
+ private:
+  Session() = default;
+  Status Prepare(SessionPlan plan);
+  Executor* Choose(int64_t tokens, LogitsMode logits, bool trace);
+
+  std::shared_ptr<const Model> model_;
+  SessionOptions options_;
+  std::unique_ptr<Gang> gang_;
+  MemoryUse memory_;
+  Region arena_, state_;
+  std::vector<std::shared_ptr<const Region>> constants_;
+  std::vector<std::unique_ptr<Executor>> executors_;  // beside options_.plans
+  Executor* last_ = nullptr;
+  int64_t tokens_seen_ = 0;
+};
+
+}  // namespace tern
