@@ -7,7 +7,8 @@ namespace tern {
 Result<std::shared_ptr<const Model>> Model::Open(const std::string& path, const ModelOptions& options) {
   std::shared_ptr<Model> m(new Model());
   TERN_ASSIGN(m->kernels_, ChooseKernels(options.target));
-  m->attention_ = &AttentionFor(*m->kernels_);
+  m->attention_ = AttentionFor(m->kernels_->target);
+  if (!m->attention_) return InternalError(Str("no attention kernels for ", m->kernels_->target));
   ModelFile::OpenOptions open;
   open.verify = options.verify;
   TERN_ASSIGN(m->file_, ModelFile::Open(path, open));

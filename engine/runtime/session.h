@@ -57,8 +57,9 @@ class Session {
 
   void Reset();                                        // an empty conversation
   Result<std::unique_ptr<Session>> Fork() const;       // a second conversation that continues from here
-  Status Save(const std::string& path) const;          // the state, to be restored by a session of the same model and settings
-  Status Restore(const std::string& path);
+  // The state and what the caller wants kept with it, to be restored by a session of the same model, settings, batch and plans. Restore gives `extra` back.
+  Status Save(const std::string& path, const Json& extra) const;
+  Result<Json> Restore(const std::string& path);
 
   int64_t tokens_seen() const { return tokens_seen_; }  // per lane, since the start
   const MemoryUse& memory() const { return memory_; }
