@@ -86,6 +86,9 @@ std::string_view LayoutName(Layout layout);  // "rows", "panel16"
 // layout.
 Result<uint64_t> StoredBytes(DType type, Layout layout, const Shape& shape);
 
+// 16 hexadecimal digits.
+std::string HexDigest(uint64_t digest);
+
 struct TensorRecord {
   std::string name;
   std::string group;  // empty: none. Members of a group are contiguous
@@ -230,6 +233,7 @@ class ModelFileWriter {
   // Completes the file; every tensor must have been written (kInternal otherwise). Progress is that of the
   // verification.
   Status Finish(const CancelToken* cancel = nullptr, const ProgressFn& progress = {});
+  uint64_t digest() const;  // ModelFile::digest() of the finished file
 
  private:
   struct State;

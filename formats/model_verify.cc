@@ -1,5 +1,6 @@
 // Reading every byte of a `.tern` file once: digests, padding, non-finite numbers.
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "engine/base/hash.h"
@@ -91,13 +92,13 @@ class Verifier {
   uint64_t at_ = 0;
 };
 
-std::string Hex(uint64_t value) {
+}  // namespace
+
+std::string HexDigest(uint64_t digest) {
   char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(digest));
   return text;
 }
-
-}  // namespace
 
 Status ModelFile::Verify(const VerifyOptions& options, std::vector<NonFinite>* non_finite) const {
   Verifier verifier(file_.get(), bytes_, options);
@@ -107,7 +108,7 @@ Status ModelFile::Verify(const VerifyOptions& options, std::vector<NonFinite>* n
   auto differs = [&](const char* kind, const std::string& name, uint64_t got, uint64_t expected) {
     if (differing++ == 0)
       first = Status(Code::kDigest, Str("the digest of ", kind, " '", Printable(name), "' differs"))
-                  .Got(Hex(got), Hex(expected));
+                  .Got(HexDigest(got), HexDigest(expected));
   };
   auto gap = [&](uint64_t offset, uint64_t bytes) -> Status {
     if (!verifier.GapIsZero(offset))

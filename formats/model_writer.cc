@@ -64,6 +64,7 @@ struct ModelFileWriter::State {
   std::vector<TensorRecord> tensors;
   std::vector<BlobRecord> blobs;
   uint64_t file_bytes = 0;
+  uint64_t table_digest = 0;
 
   size_t current = 0;       // the tensor being written
   int64_t rows_done = 0;    // of it
@@ -126,7 +127,7 @@ std::string ModelFileWriter::State::Header(const std::string& table) const {
   Append<uint64_t>(&out, file_bytes);
   Append<uint64_t>(&out, kHeaderBytes);
   Append<uint64_t>(&out, table.size());
-  Append<uint64_t>(&out, Xxh3(AsBytes(table)));
+  Append<uint64_t>(&out, table_digest);
   Append<uint64_t>(&out, 0);
   Append<uint64_t>(&out, Xxh3(AsBytes(out)));
   return out;
@@ -353,6 +354,7 @@ Status ModelFileWriter::Finish(const CancelToken* cancel, const ProgressFn& prog
   trailer += kTrailerMagic;
   TERN_RETURN_IF_ERROR(s.file.Write(trailer));
   const std::string table = s.Table();
+  s.table_digest = Xxh3(AsBytes(table));
   const std::string start = s.Header(table) + table;
   TERN_RETURN_IF_ERROR(s.file.WriteAt(0, start.data(), start.size()));
   TERN_RETURN_IF_ERROR(s.file.Flush());

@@ -129,6 +129,7 @@ void Console::Error(const Status& status) {
     Json error = {{"code", static_cast<int>(status.code())}, {"message", status.message()}, {"file", Printable(status.file(), 4096)},
                   {"where", Printable(status.where(), 4096)}};
     if (!status.hint().empty()) error["hint"] = status.hint();
+    error.update(error_detail);
     PrintJson(Json{{"error", error}});
   }
   Flush();

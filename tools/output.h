@@ -39,6 +39,7 @@ class Console {
   void Warn(std::string_view line);
   void Detail(std::string_view line);
   void Error(const Status& status);  // "tern: ...", with --json also {"error": ...} on stdout
+  Json error_detail = Json::object();  // a verb's own keys of {"error": ...}, such as a list of everything that is wrong
   LogSink Log();                     // for the library: debug -> Detail, note -> Note, warning -> Warn
 
   // Set by Ctrl-C (SIGINT), SIGTERM and SIGHUP, and by a failed write. Long work polls it. A second signal ends the program at once.

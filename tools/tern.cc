@@ -3,10 +3,11 @@
 
 namespace tern {
 
-extern const Verb kCompletion, kHelp, kVersion;
+extern const Verb kCompletion, kHelp, kVerify, kVersion;
 
 std::span<const Verb* const> AllVerbs() {
   static const Verb* const kVerbs[] = {
+      &kVerify,
       &kHelp,
       &kVersion,
       &kCompletion,
