@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "engine/base/status.h"
+#include "formats/tokenizer_files.h"
+#include "formats/tokenizer_scratch.h"
 
 namespace tern {
 
@@ -81,10 +83,10 @@ class Tokenizer {
   static bool Recognizes(const std::string& path);
 
   // All that Deserialize needs, as bytes of our own bounded layout (for a .tern file): tables and text, never code. Deserialize(Serialize()) behaves alike.
-  std::string Serialize() const;
+  std::string Serialize() const { return files_.Serialize(); }
   static Result<std::unique_ptr<Tokenizer>> Deserialize(std::span<const uint8_t> bytes);
 
-  const std::string& kind() const { return kind_; }
+  const std::string& kind() const { return files_.kind; }
   virtual int64_t vocab_size() const = 0;          // ids are in [0, vocab_size)
   virtual SpecialIds special_ids() const = 0;
   virtual int32_t IdOf(std::string_view piece) const = 0;  // -1 if there is none
@@ -108,13 +110,31 @@ class Tokenizer {
   std::string Decode(std::span<const int32_t> ids, const DecodeOptions& options = {}) const;
   // Words to text: Moses detokenizer for transfo-xl; the kind's decoder for others.
   virtual std::string DecodePieces(std::span<const std::string> pieces) const = 0;
-  std::unique_ptr<TokenDecoder> NewTokenDecoder(const DecodeOptions& options = {}) const;
+  virtual std::unique_ptr<TokenDecoder> NewTokenDecoder(const DecodeOptions& options = {}) const = 0;
 
  protected:
-  explicit Tokenizer(std::string kind) : kind_(std::move(kind)) {}
+  // What the tokenizer's own file says about every call (tokenizer.json).
+  struct FileLimits {
+    int64_t max_length = 0;  // 0: none
+    Truncation truncation = Truncation::kLongestFirst;
+    bool truncate_left = false;
+  };
+
+  explicit Tokenizer(TokenizerFiles files) : files_(std::move(files)) {}
+  const TokenizerFiles& files() const { return files_; }
+
+  // One text without special tokens, nothing cut; type_ids may be left empty.
+  virtual Result<Encoding> EncodeAlone(std::string_view text, const EncodeOptions& options) const = 0;
+  // How many special tokens Join adds to one text, to a pair.
+  virtual int64_t SpecialCount(bool /*pair*/) const { return 0; }
+  // Puts one text or a pair together, with special tokens if asked. The default: one behind the other.
+  virtual Encoding Join(Encoding first, const Encoding* second, bool special_tokens) const;
+  virtual FileLimits file_limits() const { return {}; }
 
  private:
-  std::string kind_;
+  Result<Encoding> EncodeBoth(std::string_view a, const std::string_view* b, const EncodeOptions& options) const;
+  TokenizerFiles files_;
+  mutable ScratchPool<std::vector<int32_t>> count_buffers_;
 };
 
 // Not thread-safe. The Tokenizer must outlive it.
