@@ -36,6 +36,10 @@ class Checkpoint {
   // One weight file in memory (safetensors, torch zip or torch legacy); `bytes` must outlive the checkpoint.
   static Result<std::unique_ptr<Checkpoint>> OpenBytes(std::span<const uint8_t> bytes);
 
+  // Where in a folder weights are looked for, in this order, before any other single weight file: what transformers, the original Transformer-XL trainer and
+  // Megatron write.
+  static const std::vector<std::string>& WeightNames();
+
   // The folder's config.json (also that beside a single weight file), or null.
   const Json& config() const { return config_; }
   const std::string& path() const { return path_; }      // as given to Open
@@ -70,6 +74,7 @@ class Checkpoint {
 
  private:
   friend class CheckpointBuilder;
+  Checkpoint() = default;
   struct Entry {
     CheckpointTensor outside;
     StridedView view;
@@ -81,10 +86,8 @@ class Checkpoint {
   Json config_, attributes_ = Json::object();
   std::vector<std::string> names_, attribute_names_;
   std::map<std::string, Entry, std::less<>> entries_;
+  std::multimap<const uint8_t*, std::string> by_address_;  // of the first element, in file order for each
   std::vector<std::shared_ptr<const MappedFile>> files_;
 };
-
-// What kind of file these first bytes are, for messages: "a PNG picture", "a Git LFS pointer"; empty if it is none we can name.
-std::string_view WrongKindOfFile(std::span<const uint8_t> bytes);
 
 }  // namespace tern

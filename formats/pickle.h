@@ -18,7 +18,9 @@ namespace tern {
 struct PickleLimits {
   uint64_t max_ops = 50'000'000;
   uint64_t max_memo = 4 << 20;
-  uint64_t max_values = 8 << 20;
+  uint64_t max_values = 4 << 20;
+  uint64_t max_containers = 2 << 20;  // that are not empty
+  uint64_t max_items = 16 << 20;      // in all containers together
   uint64_t max_string_bytes = 16 << 20;
   int max_depth = 1000;  // of containers under construction (MARKs)
 };
@@ -38,7 +40,7 @@ class PickleValue {
     kNone, kBool, kInt, kBigInt, kFloat, kString, kBytes, kTuple, kList, kDict, kSet,
     kGlobal,      // a symbol "module.name"
     kObject,      // callable(args) or an instance of it, with perhaps items and a state; nothing was called
-    kPersistent,  // a persistent id: items()[0] says which
+    kPersistent,  // a persistent id: a tuple whose first item says of what
   };
 
   PickleValue() = default;
@@ -60,7 +62,7 @@ class PickleValue {
   // The last value stored under this string key of a kDict (as Python would have it); none() if absent. Linear.
   PickleValue Find(std::string_view key) const;
 
-  // kObject. An OrderedDict, defaultdict or Counter is a kDict itself and a set a kSet; a state that was attached to those is dropped.
+  // kObject. An OrderedDict, defaultdict or Counter is a kDict itself, a set a kSet, a torch.Size a kTuple; a state that was attached to those is dropped.
   PickleValue callable() const;  // a kGlobal (or whatever stood there)
   PickleValue state() const;     // what BUILD attached; none() without
   PickleValue entries() const;   // a kDict of what SETITEMS stored on it; none() without
@@ -88,6 +90,9 @@ class PickleTree {
   uint64_t pickle_bytes() const;  // how many of the given bytes the pickle took, STOP included
   // The first global that PickleGlobals::kData would have refused; none() if there is none.
   PickleValue first_opaque() const;
+  // Every persistent id of the pickle (a kPersistent each), in the order of the pickle.
+  size_t persistent_count() const;
+  PickleValue persistent(size_t i) const;
 
  private:
   friend class PickleMachine;

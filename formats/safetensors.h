@@ -47,7 +47,7 @@ class Safetensors {
   std::map<std::string, std::string> metadata_;
 };
 
-// True if these bytes can only be meant as a safetensors file (a plausible header length, then '{').
+// True if '{' stands behind the eight bytes of the header length.
 bool LooksLikeSafetensors(std::span<const uint8_t> bytes);
 
 // Writes a safetensors file in one go, through FileWriter: the old file stays until the new one is complete. Tensors lie in the order given, the header is

@@ -39,16 +39,16 @@ struct From {
 template <class Run>
 void ForEachRun(const StridedView& view, int64_t first, int64_t rows, const Run& run) {
   const int64_t size = DTypeBytes(view.type);
-  const uint8_t* base = view.storage.data() + view.offset * size;
   const int rank = view.shape.rank();
   if (rank == 0) {
-    if (rows > 0) run(base, int64_t{1}, int64_t{1}, int64_t{0});
+    if (rows > 0) run(view.first_element(), int64_t{1}, int64_t{1}, int64_t{0});
     return;
   }
   std::array<int64_t, Shape::kMaxRank> dims{};
   int64_t total = 1;
   for (int i = 0; i < rank; ++i) total *= dims[i] = i == 0 ? rows : view.shape[i];
   if (total == 0) return;
+  const uint8_t* base = view.first_element();
   // Dimensions that lie densely behind one another are one.
   int64_t inner = dims[rank - 1], inner_stride = view.stride[rank - 1];
   int outer = rank - 1;
@@ -130,7 +130,7 @@ bool StridedView::dense() const {
 }
 
 bool StridedView::SameAs(const StridedView& other) const {
-  if (type != other.type || !(shape == other.shape) || storage.data() != other.storage.data() || storage.empty() || offset != other.offset) return false;
+  if (type != other.type || !(shape == other.shape) || shape.elements() == 0 || first_element() != other.first_element()) return false;
   for (int i = 0; i < shape.rank(); ++i)
     if (shape[i] != 1 && stride[i] != other.stride[i]) return false;
   return true;

@@ -26,7 +26,9 @@ struct StridedView {
   Status Check() const;
   int64_t rows() const { return shape.rank() == 0 ? 1 : shape[0]; }
   bool dense() const;
+  // Both show the same elements of the same memory in the same arrangement.
   bool SameAs(const StridedView& other) const;
+  const uint8_t* first_element() const { return storage.data() + offset * DTypeBytes(type); }
 
   // REQUIRES: 0 <= first_row, first_row + rows <= rows(). out: dense, row-major.
   void ReadF32(int64_t first_row, int64_t rows, float* out) const;
