@@ -71,7 +71,7 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // `path`: a folder, or one file (.model, vocab.txt, tokenizer.json, vocab.pkl, vocab.bin, cache.pt, vocab.json beside its merges.txt). `kind`: one of
+  // `path`: a .tern file that holds a tokenizer, a folder, or one file (.model, vocab.txt, tokenizer.json, vocab.pkl, vocab.bin, cache.pt, vocab.json beside its merges.txt). `kind`: one of
   //   spm albert t5 reformer      a SentencePiece model: as the library does it; as the Hugging Face classes do
   //   bert gpt2 roberta json      vocab.txt; vocab.json + merges.txt; tokenizer.json
   //   transfo-xl                  word vocabulary with Moses rules

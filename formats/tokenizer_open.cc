@@ -3,6 +3,8 @@
 
 #include "engine/base/file.h"
 #include "engine/base/json.h"
+#include "formats/file_kind.h"
+#include "formats/model_file.h"
 #include "formats/tokenizer.h"
 
 namespace tern {
@@ -81,6 +83,18 @@ Result<std::unique_ptr<Tokenizer>> MakeFrom(const std::string& path, TokenizerFi
   return made;
 }
 
+Result<std::unique_ptr<Tokenizer>> OpenFromModel(const std::string& path, std::string_view kind) {
+  if (!kind.empty()) return UsageError("a .tern file says itself what kind its tokenizer is").File(path).Hint("Leave out --kind.");
+  TERN_ASSIGN(auto model, ModelFile::Open(path));
+  const bool has = std::any_of(model->blobs().begin(), model->blobs().end(), [](const BlobRecord& blob) { return blob.name == "tokenizer"; });
+  if (!has) return Malformed("the model has no tokenizer").File(path).Hint("Convert it again from a folder that holds its tokenizer files.");
+  auto bytes = model->Blob("tokenizer");
+  if (!bytes.ok()) return bytes.status();
+  auto tokenizer = Tokenizer::Deserialize(*bytes);
+  if (!tokenizer.ok()) return Status(tokenizer.status()).Where("tokenizer").File(path);
+  return tokenizer;
+}
+
 }  // namespace
 
 bool Tokenizer::Recognizes(const std::string& path) {
@@ -91,6 +105,13 @@ bool Tokenizer::Recognizes(const std::string& path) {
 Result<std::unique_ptr<Tokenizer>> Tokenizer::Open(const std::string& path, std::string_view kind) {
   const bool folder = IsFolder(path);
   if (!folder && !FileExists(path) && kind != "bytes") return IoError("no such file or folder").File(path);
+  if (!folder && FileExists(path)) {
+    TERN_ASSIGN(auto mapped, MappedFile::Open(path));
+    const FileKind content = SniffFileKind(mapped->bytes());
+    if (content == FileKind::kTern) return OpenFromModel(path, kind);
+    if (content == FileKind::kEmpty || content == FileKind::kGitLfsPointer || content == FileKind::kHtml)
+      return WrongKind(content, "a tokenizer").File(path);
+  }
   TokenizerFiles files;
   files.kind = !kind.empty() ? std::string(kind) : folder ? KindOfFolder(path) : KindOfFile(path);
   if (files.kind.empty())

@@ -3,11 +3,12 @@
 
 namespace tern {
 
-extern const Verb kCompletion, kHelp, kVerify, kVersion;
+extern const Verb kCompletion, kHelp, kTokenize, kVerify, kVersion;
 
 std::span<const Verb* const> AllVerbs() {
   static const Verb* const kVerbs[] = {
       &kVerify,
+      &kTokenize,
       &kHelp,
       &kVersion,
       &kCompletion,
