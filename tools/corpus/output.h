@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,34 +22,48 @@ namespace tern::corpus {
 class OutputFolder {
  public:
   // kUsage if options.output is empty, or names a folder that is not empty (unless --force, --resume, or what stands there was left by a stopped run).
+  // kIo if another run is writing there.
   static Result<std::unique_ptr<OutputFolder>> Create(const CommonOptions& options);
   ~OutputFolder();
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
   const std::string& path() const { return path_; }
-  const std::string& work_path() const { return work_; }  // for spills; removed at the end
+  const std::string& work_path() const { return work_; }  // for spills and checkpoints; removed at the end
+  // With --resume: everything was written by a run with these parameters; there is nothing to do.
+  bool complete() const { return complete_; }
 
-  // kept/: opens the files of all sources. Then records in order; bytes that follow one another in a block are written at once.
-  Status OpenKept(const Corpus& corpus);
+  // kept/: the files of all sources. Then records in order; bytes that follow one another in a block are written at once.
+  void OpenKept(const Corpus& corpus);
   void Keep(const Block& block, const Record& record);
-  void KeepBytes(const Block& block, std::string_view bytes);  // a rewritten record
-  Status EndBlock(const Block& block);                         // writes what the block added; to be called for every block
+  void KeepBytes(std::string_view bytes);    // a rewritten record
+  Status EndBlock(const Block& block);       // writes what was kept of the block; to be called for every block, in order
 
   // A list, e.g. "removed.jsonl", opened at the first call: appends `lines`, which end with a line feed.
   Status Append(const char* name, std::string_view lines);
   Status Touch(const char* name) { return Append(name, {}); }  // the list exists even if nothing is appended
 
-  // Lists bad records of the block in bad.jsonl; to be called for every block of one pass, in order.
+  // Lists the malformed records of the block in bad.jsonl; to be called for every block of one pass, in order.
   Status AppendBad(const Corpus& corpus, const Block& block);
 
-  // report.json and manifest.json, then every file under its final name, report.json last. `report` begins with what 12.1 asks for.
+  // Adds report.json and manifest.json, and gives everything its final name, report.json last. `report` begins with what 12.1 asks for.
   Status Commit(const CommonOptions& options, const Corpus& corpus, const Json& report);
-  // As Commit, but only the lists named here and the report (with "stopped": why).
+  // As Commit for a run that a guard stopped: no kept/, of the lists only those named here, and the report says "stopped": why.
   Status CommitStopped(const CommonOptions& options, const Corpus& corpus, Json report, std::string_view why, const std::vector<std::string>& lists);
 
  private:
-  struct State;
   OutputFolder() = default;
+  Status AdvanceTo(const Corpus& corpus, size_t source);  // closes kept/ files in front of it
+  Status Publish(const CommonOptions& options, const Corpus& corpus, const Json& report, bool kept, const std::vector<std::string>& lists);
+
   std::string path_, work_;
-  std::unique_ptr<State> state_;
+  int lock_ = -1;
+  bool complete_ = false, created_ = false;
+  const Corpus* kept_corpus_ = nullptr;
+  size_t next_source_ = 0;               // the first without a file under kept/
+  std::optional<FileWriter> kept_;
+  std::string_view run_;                 // kept bytes that follow one another
+  std::string copies_;                   // what was kept of this block, where it is not one run
+  std::map<std::string, FileWriter> lists_;
 };
 
 }  // namespace tern::corpus

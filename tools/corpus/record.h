@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <string>
@@ -45,6 +46,7 @@ struct Block {
 
   std::string storage;                 // the bytes
   std::string arena;                   // unescaped texts
+  std::deque<std::string> id_strings;  // ids of CSV records, as JSON
 };
 
 }  // namespace tern::corpus

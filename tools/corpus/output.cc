@@ -1,0 +1,249 @@
+#include "tools/corpus/output.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "engine/base/utf8.h"
+
+namespace tern::corpus {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kWorkName[] = ".tern-work";
+constexpr const char* kListNames[] = {"removed.jsonl", "clusters.jsonl", "pairs.jsonl", "spans.jsonl", "bad.jsonl", "leak.jsonl", "annotations.jsonl", "difficulty.jsonl"};
+
+Status MakeFolder(const std::string& path, bool* made) {
+  *made = ::mkdir(path.c_str(), 0777) == 0;
+  if (*made || (errno == EEXIST && IsFolder(path))) return {};
+  return IoError(Str("cannot create the folder: ", std::strerror(errno))).File(path);
+}
+
+// Whether the folder holds anything but our own work folder.
+bool HoldsSomething(const std::string& path) {
+  DIR* dir = ::opendir(path.c_str());
+  if (!dir) return false;
+  bool found = false;
+  while (struct dirent* entry = ::readdir(dir)) {
+    std::string_view name = entry->d_name;
+    if (name != "." && name != ".." && name != kWorkName) found = true;
+  }
+  ::closedir(dir);
+  return found;
+}
+
+Json ReadJsonOrNull(const std::string& path) {
+  auto text = ReadFile(path, 64 << 20);
+  if (!text.ok()) return nullptr;
+  auto json = ParseJson(*text);
+  return json.ok() ? *json : Json(nullptr);
+}
+
+Json ParametersJson(const CommonOptions& options) {
+  Json out = Json::object();
+  for (const auto& [key, value] : options.parameters) out[key] = ReplaceInvalidUtf8(value);
+  return out;
+}
+
+Json ManifestJson(const CommonOptions& options, const Corpus& corpus) {
+  Json inputs = Json::array();
+  for (const Source& s : corpus.sources()) {
+    char digest[17];
+    std::snprintf(digest, sizeof digest, "%016llx", static_cast<unsigned long long>(s.digest));
+    inputs.push_back(Json{{"file", ReplaceInvalidUtf8(s.path)}, {"format", FormatName(s.format)}, {"kept", s.kept_name}, {"bytes", s.bytes}, {"xxh3", digest}, {"documents", s.documents}, {"bad", s.bad}});
+  }
+  return Json{{"tern", options.version}, {"verb", options.verb}, {"parameters", ParametersJson(options)}, {"inputs", inputs}};
+}
+
+Status WriteWhole(const std::string& path, std::string_view text) {
+  TERN_ASSIGN(FileWriter w, FileWriter::Create(path));
+  TERN_RETURN_IF_ERROR(w.Write(text));
+  return w.Commit();
+}
+
+Status Rename(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) return IoError(Str("cannot rename to its final name: ", std::strerror(errno))).File(to);
+  return {};
+}
+
+void RemoveAll(const std::string& path) {
+  std::error_code ignored;
+  fs::remove_all(path, ignored);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<OutputFolder>> OutputFolder::Create(const CommonOptions& options) {
+  if (options.output.empty()) return UsageError("no output folder").Hint("Name a new or empty one with -o");
+  std::unique_ptr<OutputFolder> out(new OutputFolder());
+  out->path_ = options.output;
+  out->work_ = options.output + "/" + kWorkName;
+  if (FileExists(out->path_) && !IsFolder(out->path_)) return UsageError("the output is not a folder").File(out->path_);
+  Json report = ReadJsonOrNull(out->path_ + "/report.json");
+  const bool stopped = report.is_object() && report.contains("stopped");
+  const bool unfinished = IsFolder(out->work_);
+  if (!options.force && !options.resume && !stopped && HoldsSomething(out->path_))
+    return UsageError("the output folder is not empty").File(out->path_).Hint("Name a new one, or give --force to replace what this verb writes");
+  if (!options.force && !options.resume && unfinished && !stopped)
+    return UsageError("the output folder holds an unfinished run").File(out->path_).Hint("--resume goes on with it, --force starts anew");
+  if (options.resume && !options.force && report.is_object() && !stopped) {
+    Json manifest = ReadJsonOrNull(out->path_ + "/manifest.json");
+    if (!manifest.is_object() || manifest.value("verb", "") != options.verb || !manifest.contains("parameters") || manifest["parameters"] != ParametersJson(options))
+      return UsageError("the output folder holds the result of another command").File(out->path_).Hint("Name another folder, or give --force");
+    out->complete_ = true;
+    return out;
+  }
+  TERN_RETURN_IF_ERROR(MakeFolder(out->path_, &out->created_));
+  bool made;
+  TERN_RETURN_IF_ERROR(MakeFolder(out->work_, &made));
+  std::string lock = out->work_ + "/lock";
+  out->lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (out->lock_ < 0) return IoError(Str("cannot create: ", std::strerror(errno))).File(lock);
+  if (::flock(out->lock_, LOCK_EX | LOCK_NB) != 0) return IoError("another run is writing into this folder").File(out->path_).Hint("Wait for it to end");
+  RemoveAll(out->work_ + "/kept");
+  if (!options.resume) {
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(out->work_, ignored))
+      if (entry.path().filename() != "lock") RemoveAll(entry.path().string());
+  }
+  return out;
+}
+
+// A run that fails leaves its checkpoints for --resume, but no empty folders.
+OutputFolder::~OutputFolder() {
+  if (lock_ < 0) return;
+  kept_.reset();
+  lists_.clear();
+  RemoveAll(work_ + "/kept");
+  ::unlink((work_ + "/lock").c_str());
+  ::rmdir(work_.c_str());  // fails if there are checkpoints
+  if (created_) ::rmdir(path_.c_str());
+  ::close(lock_);
+}
+
+void OutputFolder::OpenKept(const Corpus& corpus) {
+  kept_corpus_ = &corpus;
+  next_source_ = 0;
+}
+
+Status OutputFolder::AdvanceTo(const Corpus& corpus, size_t source) {
+  while (next_source_ <= source && next_source_ < corpus.sources().size()) {
+    if (kept_) TERN_RETURN_IF_ERROR(kept_->Commit());
+    kept_.reset();
+    bool made;
+    TERN_RETURN_IF_ERROR(MakeFolder(work_ + "/kept", &made));
+    const Source& s = corpus.sources()[next_source_];
+    TERN_ASSIGN(FileWriter w, FileWriter::Create(work_ + "/kept/" + s.kept_name));
+    TERN_RETURN_IF_ERROR(w.Write(s.csv_header));
+    kept_.emplace(std::move(w));
+    ++next_source_;
+  }
+  return {};
+}
+
+void OutputFolder::Keep(const Block& block, const Record& record) {
+  if (block.format == Format::kParagraphs) {
+    KeepBytes(record.text);
+    KeepBytes("\n\n");
+    return;
+  }
+  if (run_.data() + run_.size() == record.raw.data() && !run_.empty()) {
+    run_ = std::string_view(run_.data(), run_.size() + record.raw.size());
+    return;
+  }
+  copies_.append(run_);
+  run_ = record.raw;
+}
+
+void OutputFolder::KeepBytes(std::string_view bytes) {
+  copies_.append(run_);
+  copies_.append(bytes);
+  run_ = {};
+}
+
+Status OutputFolder::EndBlock(const Block& block) {
+  TERN_RETURN_IF_ERROR(AdvanceTo(*kept_corpus_, static_cast<size_t>(block.file)));
+  TERN_RETURN_IF_ERROR(kept_->Write(copies_));
+  TERN_RETURN_IF_ERROR(kept_->Write(run_));
+  copies_.clear();
+  run_ = {};
+  return {};
+}
+
+Status OutputFolder::Append(const char* name, std::string_view lines) {
+  auto it = lists_.find(name);
+  if (it == lists_.end()) {
+    TERN_ASSIGN(FileWriter w, FileWriter::Create(work_ + "/" + name));
+    it = lists_.emplace(name, std::move(w)).first;
+  }
+  return it->second.Write(lines);
+}
+
+Status OutputFolder::AppendBad(const Corpus& corpus, const Block& block) {
+  std::string lines;
+  for (size_t i = 0; i < block.records.size(); ++i) {
+    if (!block.records[i].bad) continue;
+    lines += "{\"doc\":";
+    lines += std::to_string(block.DocOf(i));
+    lines += ",\"file\":";
+    AppendJsonString(ReplaceInvalidUtf8(corpus.sources()[static_cast<size_t>(block.file)].path), &lines);
+    lines += Str(",\"line\":", block.LineOf(i), ",\"offset\":", block.records[i].offset, ",\"error\":");
+    AppendJsonString(block.records[i].bad, &lines);
+    lines += "}\n";
+  }
+  return Append("bad.jsonl", lines);
+}
+
+Status OutputFolder::Publish(const CommonOptions& options, const Corpus& corpus, const Json& report, bool kept, const std::vector<std::string>& lists) {
+  if (kept && kept_corpus_) {
+    TERN_RETURN_IF_ERROR(AdvanceTo(*kept_corpus_, kept_corpus_->sources().size() - 1));
+    if (kept_) TERN_RETURN_IF_ERROR(kept_->Commit());
+    kept_.reset();
+  }
+  for (auto& [name, writer] : lists_)
+    if (std::find(lists.begin(), lists.end(), name) != lists.end()) TERN_RETURN_IF_ERROR(writer.Commit());
+  // Everything is complete and on disk; now the names. report.json goes first and comes back last: with it, the folder is whole.
+  ::unlink((path_ + "/report.json").c_str());
+  if (kept && kept_corpus_) {
+    std::string old = work_ + "/replaced";
+    RemoveAll(old);
+    if (FileExists(path_ + "/kept")) TERN_RETURN_IF_ERROR(Rename(path_ + "/kept", old));
+    TERN_RETURN_IF_ERROR(Rename(work_ + "/kept", path_ + "/kept"));
+  }
+  for (const char* name : kListNames) {
+    std::string to = path_ + "/" + name;
+    if (std::find(lists.begin(), lists.end(), name) == lists.end()) ::unlink(to.c_str());
+  }
+  for (const std::string& name : lists)
+    if (lists_.count(name)) TERN_RETURN_IF_ERROR(Rename(work_ + "/" + name, path_ + "/" + name));
+  lists_.clear();
+  TERN_RETURN_IF_ERROR(WriteWhole(path_ + "/manifest.json", DumpJson(ManifestJson(options, corpus), 1) + "\n"));
+  TERN_RETURN_IF_ERROR(WriteWhole(path_ + "/report.json", DumpJson(report, 1) + "\n"));
+  RemoveAll(work_);
+  created_ = false;
+  return {};
+}
+
+Status OutputFolder::Commit(const CommonOptions& options, const Corpus& corpus, const Json& report) {
+  std::vector<std::string> all;
+  for (const auto& [name, writer] : lists_) all.push_back(name);
+  return Publish(options, corpus, report, true, all);
+}
+
+Status OutputFolder::CommitStopped(const CommonOptions& options, const Corpus& corpus, Json report, std::string_view why, const std::vector<std::string>& lists) {
+  report["stopped"] = why;
+  kept_.reset();
+  return Publish(options, corpus, report, false, lists);
+}
+
+}  // namespace tern::corpus
