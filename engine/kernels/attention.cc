@@ -27,7 +27,7 @@ namespace tern {
 namespace attention {
 
 constexpr int64_t kBlockRows = 84;  // a multiple of every target's tile
-constexpr int64_t kRowFloats = 304;
+constexpr int64_t kRowFloats = 304, kQueryFloats = 144;
 constexpr int64_t kTileRows = 14;
 constexpr int64_t kKeys = 256;
 constexpr float kLog2E = 1.44269504088896340736f;
@@ -41,7 +41,7 @@ constexpr int64_t RoundUp16(int64_t n) { return (n + 15) / 16 * 16; }
 
 // The scratch of one call, in floats from a 64-byte aligned start.
 struct Scratch {
-  float *q, *qv;        // packed queries, tile by tile [dh][rows]: with u, with v
+  float *q, *qv;        // packed queries [chunk][kBlockRows][kQueryFloats]: with u, with v
   float* o;             // [rows][dv16] sums of p v so far
   float* m;             // [rows] running maximum
   float* sums;          // [rows][16] running sums of p, by lane
@@ -60,8 +60,9 @@ struct Scratch {
       at += RoundUp16(n);
       return p;
     };
-    q = take(kBlockRows * dh);
-    qv = take(kBlockRows * dh);
+    const int64_t chunks = (dh + 127) / 128;
+    q = take(chunks * kBlockRows * kQueryFloats);
+    qv = take(chunks * kBlockRows * kQueryFloats);
     o = take(kBlockRows * dv16);
     m = take(kBlockRows);
     sums = take(kBlockRows * 16);
@@ -88,11 +89,11 @@ namespace attention {
 
 using namespace ::tern::attention;
 using ::tern::attention::Max;
-static_assert(kRowStride == kRowFloats && kBlockKeys == kKeys && kMaxRows <= kTileRows && kBlockRows % kMaxRows == 0);
+static_assert(kRowStride == kRowFloats && kQueryStride == kQueryFloats && kQueryChunk == 128 && kBlockKeys == kKeys && kMaxRows <= kTileRows && kBlockRows % kMaxRows == 0);
 
 // ---- Choice of a compiled tile ----
 
-using ScoreFn = void (*)(const float*, const float* const*, const float* const*, int64_t, float*);
+using ScoreFn = void (*)(const float*, const float* const*, const float* const*, int64_t, int64_t, bool, float*);
 using ValueFn = void (*)(const float*, const float* const*, int64_t, int64_t, int64_t, int64_t, const float*, float*, int64_t);
 
 // Rows up to which NP panels are taken at once: enough independent sums to hide the latency, few enough for the registers.
@@ -116,23 +117,28 @@ ValueFn ChooseValue(int64_t rows) {
   return ValueTile<R, NV>;
 }
 
-// Scores of `rows` packed rows against panels[0..n).
+// One pass over panels[0..n), NP at a time from *done on.
+template <int NP>
+void ScoresBy(const float* a, int64_t rows, const float* const* panels, int64_t n, int64_t offset, int64_t width, bool resume, float* s, int64_t* done) {
+  const ScoreFn f = ChooseScore<NP>(rows);
+  for (; *done + NP <= n; *done += NP) {
+    const float* const* here = panels + *done;
+    f(a, here, *done + 2 * NP <= n ? here + NP : here, offset, width, resume, s + *done * kPanel);
+  }
+}
+
+// s[rows][16 n] = scores of packed rows against panels[0..n).
 void Scores(const float* a, int64_t rows, const float* const* panels, int64_t n, int64_t dh, float* s) {
-  int64_t p = 0;
-  if (kRowsOf8 > 0 && rows <= kRowsOf8) {
-    const ScoreFn f = ChooseScore<8>(rows);
-    for (; p + 8 <= n; p += 8) f(a, panels + p, p + 16 <= n ? panels + p + 8 : nullptr, dh, s + p * kPanel);
+  for (int64_t c = 0; c < dh; c += kQueryChunk, a += kBlockRows * kQueryStride) {
+    const int64_t width = Min(dh - c, kQueryChunk), offset = c * kPanel;
+    int64_t done = 0;
+    if constexpr (kRowsOf8 > 0) {
+      if (rows <= kRowsOf8) ScoresBy<8>(a, rows, panels, n, offset, width, c > 0, s, &done);
+    }
+    if (rows <= kRowsOf4) ScoresBy<4>(a, rows, panels, n, offset, width, c > 0, s, &done);
+    if (rows <= kRowsOf2) ScoresBy<2>(a, rows, panels, n, offset, width, c > 0, s, &done);
+    ScoresBy<1>(a, rows, panels, n, offset, width, c > 0, s, &done);
   }
-  if (rows <= kRowsOf4) {
-    const ScoreFn f = ChooseScore<4>(rows);
-    for (; p + 4 <= n; p += 4) f(a, panels + p, nullptr, dh, s + p * kPanel);
-  }
-  if (rows <= kRowsOf2) {
-    const ScoreFn f = ChooseScore<2>(rows);
-    for (; p + 2 <= n; p += 2) f(a, panels + p, nullptr, dh, s + p * kPanel);
-  }
-  const ScoreFn f = ChooseScore<1>(rows);
-  for (; p < n; ++p) f(a, panels + p, nullptr, dh, s + p * kPanel);
 }
 
 template <int NV>
@@ -193,17 +199,35 @@ inline Range ValidKeys(const AttentionArgs& a, int64_t i) {
 
 inline int64_t Position(const AttentionArgs& a, int64_t row) { return a.q_position + row / a.n_heads; }
 
-// to[dh][rows] = (q + add) * factor
-void PackQueries(const AttentionArgs& a, const Tile& t, const float* add, float factor, float* to) {
-  const int64_t dh = a.kv.dh;
-  for (int64_t r = 0; r < t.rows; ++r) {
-    const int64_t row = t.row + r;
-    const float* q = a.q + row / a.n_heads * a.q_stride + row % a.n_heads * a.q_head_stride;
-    if (add != nullptr) {
-      for (int64_t c = 0; c < dh; ++c) to[c * t.rows + r] = (q[c] + add[c]) * factor;
-    } else {
-      for (int64_t c = 0; c < dh; ++c) to[c * t.rows + r] = q[c] * factor;
+// Row r of the block, chunk by chunk: (q + add) * factor, at to[chunk][r][kQueryStride].
+void PackQuery(const float* HWY_RESTRICT q, const float* HWY_RESTRICT add, int64_t dh, float factor, float* HWY_RESTRICT to) {
+  const V f = Set(factor);
+  for (int64_t start = 0; start < dh; start += kQueryChunk, to += kBlockRows * kQueryStride) {
+    const int64_t width = Min(dh - start, kQueryChunk);
+    int64_t c = 0;
+    for (; c + kLanes <= width; c += kLanes) {
+      V x = Load(q + start + c);
+      if (add != nullptr) x = Add(x, Load(add + start + c));
+      Store(Mul(x, f), to + c);
     }
+    for (; c < width; ++c) to[c] = (add != nullptr ? q[start + c] + add[start + c] : q[start + c]) * factor;
+  }
+}
+
+void PackQueries(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t rows) {
+  const float factor = a.scale * kLog2E;
+  const int64_t lines = (a.kv.dh + kPanel - 1) / kPanel, out_lines = (a.kv.dv + kPanel - 1) / kPanel;
+  for (int64_t r = 0; r < rows; ++r) {  // rows of a wide matrix: no hardware prefetcher guesses the next
+    const int64_t token = (row0 + r) / a.n_heads, head = (row0 + r) % a.n_heads;
+    const float* q = a.q + token * a.q_stride + head * a.q_head_stride;
+    const float* out = a.out + token * a.out_stride + head * a.out_head_stride;
+    for (int64_t l = 0; l < lines; ++l) hwy::Prefetch(q + l * kPanel);
+    for (int64_t l = 0; l < out_lines; ++l) hwy::Prefetch(out + l * kPanel);
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* q = a.q + (row0 + r) / a.n_heads * a.q_stride + (row0 + r) % a.n_heads * a.q_head_stride;
+    PackQuery(q, a.distances == nullptr ? nullptr : a.u, a.kv.dh, factor, x.q + r * kQueryStride);
+    if (a.distances != nullptr) PackQuery(q, a.v, a.kv.dh, factor, x.qv + r * kQueryStride);
   }
 }
 
@@ -265,7 +289,7 @@ void AddPositions(const AttentionArgs& a, const Scratch& x, const Tile& t, int64
   const float* panels[kRowStride / kPanel];
   int64_t count = 0;
   for (int64_t p = p0 + behind; p < p1; ++p) panels[count++] = a.distances + p * dh * kPanel;
-  Scores(x.qv + t.at * dh, t.rows, panels, count, dh, x.g + behind * kPanel);
+  Scores(x.qv + t.at * kQueryStride, t.rows, panels, count, dh, x.g + behind * kPanel);
   const int64_t have = Max(0, p1 - p0) * kPanel;
   for (int64_t r = 0; r < t.rows; ++r) {
     const int64_t shift = first - p0 * kPanel + t.rows - 1 - r;
@@ -340,7 +364,7 @@ void AttendTile(const AttentionArgs& a, const Scratch& x, const Tile& t, int64_t
   const int64_t p0 = (lo - block) / kPanel, p1 = (hi - block) / kPanel + 1;
   const int64_t key0 = block + p0 * kPanel, n = (p1 - p0) * kPanel;
   float* s = x.s + p0 * kPanel;
-  Scores(x.q + t.at * a.kv.dh, t.rows, k + p0, p1 - p0, a.kv.dh, s);
+  Scores(x.q + t.at * kQueryStride, t.rows, k + p0, p1 - p0, a.kv.dh, s);
   if (a.distances != nullptr) AddPositions(a, x, t, key0, n, s);
   AddBiases(a, x, t, key0, n, s);
   if (last.lo > key0 || first.hi < key0 + n - 1) Mask(a, t, key0, n, s);
@@ -371,6 +395,7 @@ void AttendBlock(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t
   const int64_t dh = a.kv.dh, dv16 = RoundUp16(a.kv.dv);
   const int64_t n_tiles = (rows + kMaxRows - 1) / kMaxRows;
   const Range all{ValidKeys(a, Position(a, row0)).lo, ValidKeys(a, Position(a, row0 + rows - 1)).hi};
+  PackQueries(a, x, row0, rows);
   Tile tiles[kBlockRows / kMaxRows];
   for (int64_t i = 0; i < n_tiles; ++i) {
     Tile& t = tiles[i];
@@ -379,14 +404,10 @@ void AttendBlock(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t
     t.rows = rows * (i + 1) / n_tiles - t.at;
     t.first_position = Position(a, t.row);
     t.last_position = Position(a, t.row + t.rows - 1);
-    PackQueries(a, t, a.distances == nullptr ? nullptr : a.u, a.scale * kLog2E, x.q + t.at * dh);
-    if (a.distances != nullptr) {
-      PackQueries(a, t, a.v, a.scale * kLog2E, x.qv + t.at * dh);
-      if (a.max_distance - t.last_position + all.lo <= 0) {  // some key at or beyond the clamp
-        const float* farthest = a.distances;
-        Scores(x.qv + t.at * dh, t.rows, &farthest, 1, dh, x.g);
-        for (int64_t r = 0; r < t.rows; ++r) x.far[t.at + r] = x.g[r * kRowStride];
-      }
+    if (a.distances != nullptr && a.max_distance - t.last_position + all.lo <= 0) {  // some key at or beyond the clamp
+      const float* farthest = a.distances;
+      Scores(x.qv + t.at * kQueryStride, t.rows, &farthest, 1, dh, x.g);
+      for (int64_t r = 0; r < t.rows; ++r) x.far[t.at + r] = x.g[r * kRowStride];
     }
   }
   Fill(0, rows * dv16, x.o);

@@ -61,6 +61,9 @@ constexpr int kBlockKeys = 256;         // keys per softmax step; blocks start a
 constexpr int kBlockPanels = kBlockKeys / kPanel;
 constexpr int kRowStride = 304;  // floats between rows of scores: 256 keys, or 256 + 13 + 15 distances; an odd number of cache lines
 
+constexpr int kQueryChunk = 128;  // widths up to this take one pass over the panels
+constexpr int kQueryStride = 144;  // floats between packed queries: constant, so that rows are addressed without registers
+
 // Rows of a tile such that rows * vectors accumulators, the loaded vectors and one broadcast fit the registers.
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
 constexpr int kMaxRows = 14;  // 14 x 32: 28 + 2 + 1 of 32
@@ -102,36 +105,38 @@ HWY_INLINE V Exp2(V x) {
 
 // ---- Products ----
 
-// s[r][0..16 NP) = sum_k a[k][r] * panel[k][..]: R rows against NP panels. a is [dh][R], s has kRowStride. With few rows the panels come from memory once:
-// `ahead` are then the panels to fetch meanwhile (null: none).
+// s[r][0..16 NP) = sum over k < dh of a[r][k] * panel[k][..]: R rows of queries (kQueryStride apart) against NP panels; `resume` adds to what s holds.
+// `ahead` are the panels to fetch meanwhile, one line each per step: the whole difference between the second-level cache and the first.
 template <int R, int NP>
-void ScoreTile(const float* HWY_RESTRICT a, const float* const* panels, const float* const* ahead, int64_t dh, float* HWY_RESTRICT s) {
+void ScoreTile(const float* HWY_RESTRICT a, const float* const* panels, const float* const* ahead, int64_t offset, int64_t dh, bool resume,
+               float* HWY_RESTRICT s) {
   V c[R][NP * kVecs];
   HWY_UNROLL(16)
   for (int r = 0; r < R; ++r) {
     HWY_UNROLL(32)
-    for (int n = 0; n < NP * kVecs; ++n) c[r][n] = Set(0.0f);
+    for (int n = 0; n < NP * kVecs; ++n) c[r][n] = resume ? Load(s + r * kRowStride + n * kLanes) : Set(0.0f);
   }
   const float* b[NP];
+  const float* next[NP];
   HWY_UNROLL(8)
-  for (int n = 0; n < NP; ++n) b[n] = panels[n];
+  for (int n = 0; n < NP; ++n) {
+    b[n] = panels[n] + offset;
+    next[n] = ahead[n] + offset;
+  }
   for (int64_t k = 0; k < dh; ++k) {
-    if constexpr (NP >= 4) {
-      if (ahead != nullptr) {
-        HWY_UNROLL(8)
-        for (int n = 0; n < NP; ++n) hwy::Prefetch(ahead[n] + k * kPanel);
-      }
+    if constexpr (NP >= 2) {
+      HWY_UNROLL(8)
+      for (int n = 0; n < NP; ++n) hwy::Prefetch(next[n] + k * kPanel);
     }
     V x[NP * kVecs];
     HWY_UNROLL(32)
     for (int n = 0; n < NP * kVecs; ++n) x[n] = Load(b[n / kVecs] + k * kPanel + (n % kVecs) * kLanes);
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) {
-      const V q = Set(a[r]);
+      const V q = Set(a[r * kQueryStride + k]);
       HWY_UNROLL(32)
       for (int n = 0; n < NP * kVecs; ++n) c[r][n] = MulAdd(q, x[n], c[r][n]);
     }
-    a += R;
   }
   HWY_UNROLL(16)
   for (int r = 0; r < R; ++r) {
@@ -159,6 +164,8 @@ void ValueTile(const float* HWY_RESTRICT p, const float* const* values, int64_t 
       V x[NV];
       HWY_UNROLL(8)
       for (int n = 0; n < NV; ++n) x[n] = Load(row + n * kLanes);
+      HWY_UNROLL(8)
+      for (int n = 0; n < NV; ++n) hwy::Prefetch(row + n * kLanes + 8 * stride);
       HWY_UNROLL(16)
       for (int r = 0; r < R; ++r) {
         const V w = Set(p[r * kRowStride + k]);

@@ -181,7 +181,7 @@ void AddDistances(Attention* c, int64_t max_distance, uint64_t seed) {
   c->bias_v = r.Normals(c->Dh);
 }
 
-const int64_t kWidths[] = {1, 5, 13, 15, 16, 17, 41, 48, 64, 80, 128};
+const int64_t kWidths[] = {1, 5, 13, 15, 16, 17, 41, 48, 64, 80, 128, 129, 300};
 
 }  // namespace
 
