@@ -9,12 +9,13 @@
 #include <string_view>
 
 #include "engine/base/status.h"
+#include "engine/kernels/calibrate.h"
 #include "engine/kernels/gemm.h"
 #include "engine/kernels/rows.h"
 
 namespace tern {
 
-struct KernelTable : GemmKernels, RowKernels {
+struct KernelTable : GemmKernels, RowKernels, CalibrationKernels {
   std::string_view target;  // "avx512", "avx2", "neon", "baseline"
 };
 

@@ -12,7 +12,13 @@
 #include "hwy/highway.h"
 
 // The functions that fill a table, each defined per target in the .cc file of its name.
-#define TERN_KERNEL_FILES(X)
+// clang-format off
+#define TERN_KERNEL_FILES(X) \
+  X(FillCalibrate)           \
+  X(FillElements)            \
+  X(FillGemm)                \
+  X(FillRows)
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace tern {

@@ -1,0 +1,164 @@
+// The loops around the register tile: blocks of rows that stay in L2, groups of panels, tiles of rows.
+#include "engine/kernels/epilogue-inl.h"
+#include "engine/kernels/tile-inl.h"
+
+#if defined(TERN_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TERN_GEMM_INL_H_
+#undef TERN_GEMM_INL_H_
+#else
+#define TERN_GEMM_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace tern {
+namespace HWY_NAMESPACE {
+
+// The most rows of a tile of P panels whose accumulators fit the registers; 0: such a tile does not exist. A 16-bit
+// type keeps two k's of weights in registers and so has room for fewer rows.
+template <class W>
+constexpr int MaxRows(int panels) {
+#if TERN_PLAIN
+  return panels == 1 ? kMaxRows : 0;
+#else
+  constexpr bool wide = W::kStep == 1;
+  if (kMaxRows == 14)
+    return panels == 1   ? (wide ? 14 : 10)
+           : panels == 2 ? (wide ? 14 : 10)
+           : panels == 4 ? (wide ? 7 : 5)
+           : panels == 8 ? (wide ? 3 : 1)
+                         : 0;
+  if (kMaxRows == 6) return panels == 1 ? (wide ? 6 : 4) : panels == 2 ? (wide ? 3 : 2) : panels == 4 ? 1 : 0;
+  return panels == 1 ? kMaxRows : panels == 2 ? 1 : 0;
+#endif
+}
+// The widest group of panels that serves m rows in one tile, or the group for many rows.
+template <class W>
+constexpr int GroupPanels(int64_t m) {
+  for (int panels = 8; panels > 1; panels /= 2)
+    if (m <= MaxRows<W>(panels)) return panels;
+  return kMaxRows == 14 ? 2 : 1;
+}
+
+template <class W, int P, int... R>
+struct TileTable {
+  static constexpr TileFn kTiles[] = {RunTile<W, R + 1, P>...};
+};
+template <class W, int P, int... R>
+constexpr TileTable<W, P, R...> MakeTileTable(std::integer_sequence<int, R...>);
+// The tile of `rows` rows, 1 <= rows <= MaxRows<W>(P).
+template <class W, int P>
+HWY_INLINE TileFn TileFor(int64_t rows) {
+  return decltype(MakeTileTable<W, P>(std::make_integer_sequence<int, MaxRows<W>(P)>{}))::kTiles[rows - 1];
+}
+
+// Rows of the next tile when `left` remain: full ones, and an even split of what would otherwise end in a sliver.
+HWY_INLINE int64_t TileRows(int64_t left, int64_t most) {
+  if (left >= 2 * most) return most;
+  return left > most ? (left + 1) / 2 : left;
+}
+
+struct PanelGroup {
+  const uint8_t* data;  // the group's panels, `bytes` apart
+  int64_t bytes;
+  int64_t column;       // of y, of the first panel
+  const uint8_t* next;  // what follows, to be fetched into L2 meanwhile
+  int64_t next_lines;
+};
+
+template <class W, int P>
+void RunGroup(const GemmCall& c, int64_t row, int64_t row_end, bool stream, const PanelGroup& g) {
+  constexpr int kMost = MaxRows<W>(P);
+  HWY_ALIGN float buffer[kMost * 16 * P];
+  const int64_t columns = c.w.n - g.column < 16 * P ? c.w.n - g.column : 16 * P;
+  const bool direct = columns == 16 * P && c.epilogue == Epilogue::kNone;
+  const float* bias = c.bias ? c.bias + g.column : nullptr;
+  TileArgs t;
+  t.ldx = c.ldx;
+  t.k = c.w.k;
+  t.panel = g.data;
+  t.panel_bytes = g.bytes;
+  t.bias = direct ? bias : nullptr;
+  t.accumulate = direct && c.accumulate;
+  t.stream = direct && stream;
+  t.ldy = direct ? c.ldy : 16 * P;
+  const int64_t lines_per_tile = c.w.k / W::kStep;
+  int64_t fetched = 0;
+  for (int64_t rows; row < row_end; row += rows) {
+    rows = TileRows(row_end - row, kMost);
+    float* y = c.y + row * c.ldy + g.column;
+    t.x = c.x + row * c.ldx;
+    t.y = direct ? y : buffer;
+    t.prefetch = fetched < g.next_lines ? g.next + fetched * 64 : g.next;
+    t.prefetch_step = fetched < g.next_lines ? 64 : 0;
+    fetched += lines_per_tile;
+    if (direct && !stream)
+      for (int64_t r = 0; r < rows; ++r)
+        for (int p = 0; p < P; ++p) __builtin_prefetch(y + r * c.ldy + 16 * p, 1);
+    TileFor<W, P>(rows)(t);
+    if (!direct) Finish(c.epilogue, {buffer, 16 * P, rows, columns, bias, c.accumulate, y, c.ldy});
+  }
+}
+
+// Rows of x that are taken together: they and a group of panels share L2.
+template <class W>
+HWY_INLINE int64_t RowBlock(int64_t m, int64_t k) {
+  constexpr int64_t most = MaxRows<W>(kMaxRows == 14 ? 2 : 1);
+  const int64_t fit = L2CacheBytes() / 2 / (k * 4 + 64) / most * most;
+  const int64_t block = fit < 2 * most ? 2 * most : fit > 256 ? 256 / most * most : fit;
+  if (m <= block) return m;
+  const int64_t blocks = (m + block - 1) / block;
+  return ((m + blocks - 1) / blocks + most - 1) / most * most;
+}
+
+// y bypasses the caches if the whole product is larger than any of them and lies so that it can.
+HWY_INLINE bool Streams(const GemmCall& c) {
+  return !c.accumulate && c.m * c.w.n >= (int64_t{4} << 20) && c.ldy % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(c.y) % 64 == 0;
+}
+
+// Panels [panel, end) of the call for rows [row, row_end), `most` of them at a time.
+template <class W>
+void RunPanels(const GemmCall& c, int64_t row, int64_t row_end, int most, bool stream) {
+  const auto* base = static_cast<const uint8_t*>(c.w.data);
+  const int64_t bytes = c.w.panel_bytes();
+  for (int64_t p = c.panel_begin; p < c.panel_end;) {
+    int count = most;
+    while (p + count > c.panel_end) count /= 2;
+    PanelGroup g{base + p * bytes, bytes, p * 16, nullptr, 0};
+    // After the last group the next block of rows starts over.
+    const int64_t next = p + count < c.panel_end ? p + count : c.panel_begin;
+    g.next = base + next * bytes;
+    g.next_lines = (c.panel_end - next < count ? c.panel_end - next : count) * bytes / 64;
+    switch (count) {
+      case 1:
+        RunGroup<W, 1>(c, row, row_end, stream, g);
+        break;
+      case 2:
+        if constexpr (MaxRows<W>(2) > 0) RunGroup<W, 2>(c, row, row_end, stream, g);
+        break;
+      case 4:
+        if constexpr (MaxRows<W>(4) > 0) RunGroup<W, 4>(c, row, row_end, stream, g);
+        break;
+      case 8:
+        if constexpr (MaxRows<W>(8) > 0) RunGroup<W, 8>(c, row, row_end, stream, g);
+        break;
+    }
+    p += count;
+  }
+}
+
+template <class W>
+void RunGemm(const GemmCall& c) {
+  const bool stream = Streams(c);
+  const int64_t block = RowBlock<W>(c.m, c.w.k);
+  for (int64_t row = 0; row < c.m; row += block) {
+    const int64_t row_end = row + block < c.m ? row + block : c.m;
+    RunPanels<W>(c, row, row_end, GroupPanels<W>(row_end - row), stream);
+  }
+  if (stream) hwy::FlushStream();
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tern
+HWY_AFTER_NAMESPACE();
+#endif  // TERN_GEMM_INL_H_

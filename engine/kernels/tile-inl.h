@@ -1,0 +1,191 @@
+// The register tile of a product: R rows of x times P panels of W, all of K, every element one chain of fused
+// multiply-adds in the order of k.
+#include "engine/kernels/compat-inl.h"
+
+#if defined(TERN_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TERN_TILE_INL_H_
+#undef TERN_TILE_INL_H_
+#else
+#define TERN_TILE_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace tern {
+namespace HWY_NAMESPACE {
+
+struct TileArgs {
+  const float* x;  // [R, K]
+  int64_t ldx;
+  int64_t k;
+  const uint8_t* panel;  // P panels, panel_bytes apart
+  int64_t panel_bytes;
+  const uint8_t* prefetch;  // one line for every line of a panel is fetched into L2 from here on,
+  int64_t prefetch_step;    // 64 bytes apart, or 0
+  const float* bias;        // [16 P] or null
+  float* y;                 // [R, 16 P]
+  int64_t ldy;
+  bool accumulate;
+  bool stream;  // y is larger than the caches and aligned: write around them
+};
+using TileFn = void (*)(const TileArgs&);
+
+// How a weight type is read. kStep: k's per line of 64 bytes. Load: vector j of sixteen columns, one result per k.
+struct ReadF32 {
+  static constexpr int kStep = 1;
+#if TERN_PLAIN
+  static float At(const uint8_t* line, int64_t column, int) {
+    return reinterpret_cast<const float*>(line)[column];
+  }
+#else
+  static HWY_INLINE void Load(const uint8_t* line, int64_t j, V* HWY_RESTRICT out) {
+    out[0] = hn::Load(kD, reinterpret_cast<const float*>(line) + j * kLanes);
+  }
+#endif
+};
+struct ReadBf16 {
+  static constexpr int kStep = 2;
+#if TERN_PLAIN
+  static float At(const uint8_t* line, int64_t column, int s) {
+    return Bf16ToF32(reinterpret_cast<const uint16_t*>(line)[2 * column + s]);
+  }
+#else
+  static HWY_INLINE void Load(const uint8_t* line, int64_t j, V* HWY_RESTRICT out) {
+    const auto pairs = hn::Load(kDI, reinterpret_cast<const int32_t*>(line) + j * kLanes);
+    out[0] = hn::BitCast(kD, hn::ShiftLeft<16>(pairs));
+    out[1] = hn::BitCast(kD, hn::And(pairs, hn::Set(kDI, static_cast<int32_t>(0xffff0000u))));
+  }
+#endif
+};
+struct ReadF16 {
+  static constexpr int kStep = 2;
+#if TERN_PLAIN
+  static float At(const uint8_t* line, int64_t column, int s) {
+    return F16ToF32(reinterpret_cast<const uint16_t*>(line)[2 * column + s]);
+  }
+#else
+  static HWY_INLINE void Load(const uint8_t* line, int64_t j, V* HWY_RESTRICT out) {
+    const hn::Rebind<hwy::float16_t, D> dh;
+    const auto* halves = reinterpret_cast<const hwy::float16_t*>(line) + 2 * j * kLanes;
+    const V low = hn::PromoteTo(kD, hn::Load(dh, halves)), high = hn::PromoteTo(kD, hn::Load(dh, halves + kLanes));
+    out[0] = hn::ConcatEven(kD, high, low);
+    out[1] = hn::ConcatOdd(kD, high, low);
+  }
+#endif
+};
+
+#if TERN_PLAIN
+
+constexpr int kMaxRows = 2;
+
+template <class W, int R, int P>
+void RunTile(const TileArgs& t) {
+  static_assert(P == 1);
+  float acc[R][16] = {};
+  const uint8_t* line = t.panel;
+  for (int64_t k = 0; k < t.k; k += W::kStep, line += 64) {
+    const int64_t steps = t.k - k < W::kStep ? t.k - k : W::kStep;
+    for (int s = 0; s < steps; ++s)
+      for (int r = 0; r < R; ++r) {
+        const float a = t.x[r * t.ldx + k + s];
+        for (int c = 0; c < 16; ++c) acc[r][c] += a * W::At(line, c, s);
+      }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < 16; ++c) {
+      const float v = t.bias ? acc[r][c] + t.bias[c] : acc[r][c];
+      float* to = t.y + r * t.ldy + c;
+      *to = t.accumulate ? *to + v : v;
+    }
+}
+
+#else  // !TERN_PLAIN
+
+// Rows of the widest-used tile: the accumulators, the weights of one k and one broadcast fit the registers (32 of them
+// with AVX-512 and NEON, else 16).
+#if HWY_TARGET == HWY_AVX3
+constexpr int kMaxRows = 14;  // x 2 panels
+#elif HWY_TARGET == HWY_AVX2 || HWY_ARCH_ARM_A64
+constexpr int kMaxRows = 6;
+#else
+constexpr int kMaxRows = 2;
+#endif
+
+template <class W, int R, int P>
+void RunTile(const TileArgs& t) {
+  constexpr int kColumns = P * static_cast<int>(kVectors);
+  constexpr int kPerPanel = static_cast<int>(kVectors);
+  V acc[R][kColumns];
+  HWY_UNROLL(16)
+  for (int r = 0; r < R; ++r) HWY_UNROLL(16)
+  for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::Zero(kD);
+
+  // Two bases, so that few registers address many rows.
+  const float* HWY_RESTRICT x = t.x;
+  const float* HWY_RESTRICT x7 = R > 7 ? t.x + 7 * t.ldx : t.x;
+  const int64_t ldx = t.ldx;
+  const uint8_t* HWY_RESTRICT line = t.panel;
+  const uint8_t* HWY_RESTRICT prefetch = t.prefetch;
+  const int64_t panel_bytes = t.panel_bytes;
+  const int64_t prefetch_step = t.prefetch_step;
+  for (int64_t lines = t.k / W::kStep; lines > 0; --lines) {
+    V b[kColumns][W::kStep];
+    HWY_UNROLL(16)
+    for (int p = 0; p < P; ++p) HWY_UNROLL(16)
+    for (int j = 0; j < kPerPanel; ++j) W::Load(line + p * panel_bytes, j, b[p * kPerPanel + j]);
+    __builtin_prefetch(prefetch, 0, 2);
+    prefetch += prefetch_step;
+    HWY_UNROLL(16)
+    for (int s = 0; s < W::kStep; ++s) HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const V a = hn::Set(kD, r < 7 ? x[r * ldx + s] : x7[(r - 7) * ldx + s]);
+      HWY_UNROLL(16)
+      for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::MulAdd(a, b[j][s], acc[r][j]);
+    }
+    line += 64;
+    x += W::kStep;
+    x7 += W::kStep;
+  }
+  if (W::kStep == 2 && t.k % 2 != 0) {
+    V b[kColumns][2];
+    HWY_UNROLL(16)
+    for (int p = 0; p < P; ++p) HWY_UNROLL(16)
+    for (int j = 0; j < kPerPanel; ++j) W::Load(line + p * panel_bytes, j, b[p * kPerPanel + j]);
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const V a = hn::Set(kD, r < 7 ? x[r * ldx] : x7[(r - 7) * ldx]);
+      HWY_UNROLL(16)
+      for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::MulAdd(a, b[j][0], acc[r][j]);
+    }
+  }
+
+  if (t.bias) HWY_UNROLL(16)
+  for (int j = 0; j < kColumns; ++j) {
+    const V bias = hn::LoadU(kD, t.bias + j * kLanes);
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) acc[r][j] = hn::Add(acc[r][j], bias);
+  }
+  float* HWY_RESTRICT y = t.y;
+  if (t.stream) {
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) hn::Stream(acc[r][j], kD, y + r * t.ldy + j * kLanes);
+  } else if (t.accumulate) {
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) {
+      float* to = y + r * t.ldy + j * kLanes;
+      hn::StoreU(hn::Add(hn::LoadU(kD, to), acc[r][j]), kD, to);
+    }
+  } else {
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) hn::StoreU(acc[r][j], kD, y + r * t.ldy + j * kLanes);
+  }
+}
+
+#endif  // TERN_PLAIN
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tern
+HWY_AFTER_NAMESPACE();
+#endif  // TERN_TILE_INL_H_
