@@ -11,7 +11,10 @@ Result<const Checkpoint::Entry*> Checkpoint::Rows(std::string_view name, int64_t
   if (it == entries_.end()) return UsageError(Str("no tensor '", name, "'")).File(path_);
   const int64_t have = it->second.view.rows();
   if (first_row < 0 || rows < 0 || first_row > have || rows > have - first_row)
-    return UsageError("rows outside of the tensor").File(path_).Where(Str("tensor '", name, "'")).Got(Str(first_row, " + ", rows), Str("within ", have));
+    return UsageError("rows outside of the tensor")
+        .File(path_)
+        .Where(Str("tensor '", name, "'"))
+        .Got(Str(first_row, " + ", rows), Str("within ", have));
   return &it->second;
 }
 
@@ -28,7 +31,11 @@ Status Checkpoint::ReadF32(std::string_view name, int64_t first_row, int64_t row
 
 Status Checkpoint::ReadI64(std::string_view name, int64_t first_row, int64_t rows, int64_t* out) const {
   TERN_ASSIGN(const Entry* entry, Rows(name, first_row, rows));
-  if (IsFloat(entry->view.type)) return UsageError("not a tensor of integers").File(path_).Where(Str("tensor '", name, "'")).Got(DTypeName(entry->view.type), "an integer type");
+  if (IsFloat(entry->view.type))
+    return UsageError("not a tensor of integers")
+        .File(path_)
+        .Where(Str("tensor '", name, "'"))
+        .Got(DTypeName(entry->view.type), "an integer type");
   entry->view.ReadI64(first_row, rows, out);
   return {};
 }
@@ -52,7 +59,8 @@ std::vector<std::string> Checkpoint::SharedWith(std::string_view name) const {
   if (it == entries_.end() || it->second.view.shape.elements() == 0) return same;
   auto [from, to] = by_address_.equal_range(it->second.view.first_element());
   for (; from != to; ++from)
-    if (from->second != name && entries_.find(from->second)->second.view.SameAs(it->second.view)) same.push_back(from->second);
+    if (from->second != name && entries_.find(from->second)->second.view.SameAs(it->second.view))
+      same.push_back(from->second);
   return same;
 }
 
@@ -61,12 +69,18 @@ Status Checkpoint::CheckUnchanged() const {
   return {};
 }
 
-Result<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path) { return CheckpointBuilder::Open(path); }
+Result<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path) {
+  return CheckpointBuilder::Open(path);
+}
 
-Result<std::unique_ptr<Checkpoint>> Checkpoint::OpenBytes(std::span<const uint8_t> bytes) { return CheckpointBuilder::OpenBytes(bytes); }
+Result<std::unique_ptr<Checkpoint>> Checkpoint::OpenBytes(std::span<const uint8_t> bytes) {
+  return CheckpointBuilder::OpenBytes(bytes);
+}
 
 const std::vector<std::string>& Checkpoint::WeightNames() {
-  static const std::vector<std::string> names{"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "mp_rank_00/model_optim_rng.pt"};
+  static const std::vector<std::string> names{"model.safetensors", "model.safetensors.index.json",
+                                              "pytorch_model.bin", "pytorch_model.bin.index.json",
+                                              "model.pt",          "mp_rank_00/model_optim_rng.pt"};
   return names;
 }
 

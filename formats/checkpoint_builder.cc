@@ -39,9 +39,12 @@ std::string FolderOf(const std::string& path) {
   return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// The one weight file of a folder that has none of the usual names. Optimizer states, vocabularies and the like are no weights.
+// The one weight file of a folder that has none of the usual names. Optimizer states, vocabularies and the like are no
+// weights.
 Result<std::string> OnlyWeightFile(const std::string& folder) {
-  static const std::set<std::string> kOther{"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scheduler.bin", "scaler.pt", "rng_state.pth", "vocab.bin", "corpus.bin", "cache.pt"};
+  static const std::set<std::string> kOther{"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt",
+                                            "scheduler.bin",     "scaler.pt",    "rng_state.pth", "vocab.bin",
+                                            "corpus.bin",        "cache.pt"};
   static const std::set<std::string> kForeign{".h5", ".msgpack", ".gguf", ".ggml", ".onnx", ".index"};
   std::vector<std::string> found, foreign;
   std::error_code error;
@@ -49,7 +52,9 @@ Result<std::string> OnlyWeightFile(const std::string& folder) {
     const std::string name = it->path().filename().string(), extension = it->path().extension().string();
     if (kForeign.count(extension)) foreign.push_back(name);
     if (kOther.count(name) || name.starts_with('.')) continue;
-    if (extension == ".safetensors" || extension == ".bin" || extension == ".pt" || extension == ".pth" || name.ends_with(kIndexSuffix)) found.push_back(name);
+    if (extension == ".safetensors" || extension == ".bin" || extension == ".pt" || extension == ".pth" ||
+        name.ends_with(kIndexSuffix))
+      found.push_back(name);
   }
   if (error) return IoError(Str("cannot list the folder: ", error.message())).File(folder);
   std::sort(found.begin(), found.end());
@@ -59,9 +64,17 @@ Result<std::string> OnlyWeightFile(const std::string& folder) {
     if (name.ends_with(kIndexSuffix)) indexes.push_back(name);
   if (indexes.size() == 1) return folder + "/" + indexes[0];
   if (found.size() == 1) return folder + "/" + found[0];
-  if (found.size() > 1) return Malformed(Str("the folder holds several weight files: ", List(found))).File(folder).Hint("Name the one that is meant");
-  if (!foreign.empty()) return Malformed(Str("the folder holds only weights of other kinds: ", List(foreign))).File(folder).Hint("safetensors and PyTorch weights are read");
-  return Malformed("the folder holds no weights").File(folder).Hint(Str("Looked for ", List(Checkpoint::WeightNames()), " and any single .safetensors, .bin, .pt or .pth"));
+  if (found.size() > 1)
+    return Malformed(Str("the folder holds several weight files: ", List(found)))
+        .File(folder)
+        .Hint("Name the one that is meant");
+  if (!foreign.empty())
+    return Malformed(Str("the folder holds only weights of other kinds: ", List(foreign)))
+        .File(folder)
+        .Hint("safetensors and PyTorch weights are read");
+  return Malformed("the folder holds no weights")
+      .File(folder)
+      .Hint(Str("Looked for ", List(Checkpoint::WeightNames()), " and any single .safetensors, .bin, .pt or .pth"));
 }
 
 }  // namespace
@@ -110,13 +123,16 @@ Status CheckpointBuilder::OpenIndex(const std::string& path, std::string_view te
   if (!json->is_object() || !json->contains("weight_map") || !(*json)["weight_map"].is_object())
     return Malformed("not an index of shards: it has no object 'weight_map'").File(path);
   const Json& map = (*json)["weight_map"];
-  if (map.size() > kMaxCheckpointTensors) return Malformed("too many tensors").File(path).Got(map.size(), Str("at most ", kMaxCheckpointTensors));
+  if (map.size() > kMaxCheckpointTensors)
+    return Malformed("too many tensors").File(path).Got(map.size(), Str("at most ", kMaxCheckpointTensors));
 
   std::vector<std::string> shards;
   std::set<std::string> seen;
   for (const auto& [name, shard] : map.items()) {
     if (Status s = CheckTensorName(name); !s.ok()) return std::move(s).File(path);
-    if (!shard.is_string()) return Malformed(Str("the shard of '", Printable(name), "' must be a string but is ", shard.type_name())).File(path);
+    if (!shard.is_string())
+      return Malformed(Str("the shard of '", Printable(name), "' must be a string but is ", shard.type_name()))
+          .File(path);
     if (seen.insert(shard.get<std::string>()).second) shards.push_back(shard.get<std::string>());
   }
   // All that is missing is told at once; a name that leads elsewhere is not even looked for.
@@ -125,10 +141,16 @@ Status CheckpointBuilder::OpenIndex(const std::string& path, std::string_view te
   for (const std::string& shard : shards) {
     auto plain = PlainNameIn(folder, shard);
     if (plain.ok()) continue;
-    if (plain.status().code() == Code::kMalformed) return Malformed(Str("the shard name '", Printable(shard), "' must be a plain file in this folder")).File(path).Hint(plain.status().what());
+    if (plain.status().code() == Code::kMalformed)
+      return Malformed(Str("the shard name '", Printable(shard), "' must be a plain file in this folder"))
+          .File(path)
+          .Hint(plain.status().what());
     missing.push_back(shard);
   }
-  if (!missing.empty()) return Status(Code::kIncomplete, Str(missing.size(), " of ", shards.size(), " shards are missing: ", List(missing))).File(path).Hint("Download the complete model");
+  if (!missing.empty())
+    return Status(Code::kIncomplete, Str(missing.size(), " of ", shards.size(), " shards are missing: ", List(missing)))
+        .File(path)
+        .Hint("Download the complete model");
 
   std::vector<std::string> repeated;
   for (const std::string& shard : shards) {
@@ -137,10 +159,13 @@ Status CheckpointBuilder::OpenIndex(const std::string& path, std::string_view te
     out_->files_.push_back(file);
     TERN_RETURN_IF_ERROR(std::move(AddContainer(file->bytes(), &repeated)).File(plain));
   }
-  if (!repeated.empty()) return Status(Code::kIncomplete, Str("tensors that stand in two shards: ", List(repeated))).File(path);
+  if (!repeated.empty())
+    return Status(Code::kIncomplete, Str("tensors that stand in two shards: ", List(repeated))).File(path);
   for (const auto& [name, shard] : map.items())
     if (!out_->Has(name)) missing.push_back(name);
-  if (!missing.empty()) return Status(Code::kIncomplete, Str(missing.size(), " tensors of the index stand in no shard: ", List(missing))).File(path);
+  if (!missing.empty())
+    return Status(Code::kIncomplete, Str(missing.size(), " tensors of the index stand in no shard: ", List(missing)))
+        .File(path);
   return {};
 }
 
@@ -150,7 +175,8 @@ Status CheckpointBuilder::OpenConfig() {
   TERN_ASSIGN(std::string text, ReadFile(path, 16 << 20));
   auto config = ParseJson(text);
   if (!config.ok()) return Status(config.status()).File(path);
-  if (!config->is_object()) return Malformed(Str("the configuration must be an object but is ", config->type_name())).File(path);
+  if (!config->is_object())
+    return Malformed(Str("the configuration must be an object but is ", config->type_name())).File(path);
   out_->config_ = std::move(*config);
   return {};
 }
@@ -166,19 +192,23 @@ Status CheckpointBuilder::AddContainer(std::span<const uint8_t> bytes, std::vect
   }
   uint64_t header_bytes = 0;
   if (bytes.size() >= 8) std::memcpy(&header_bytes, bytes.data(), 8);
-  // Not '{' at the ninth byte, yet a length that fits: a safetensors file with a damaged header, and its parser says what is wrong.
-  const bool plausible = bytes.size() > 8 && SniffFileKind(bytes) == FileKind::kUnknown && header_bytes <= bytes.size() - 8;
+  // Not '{' at the ninth byte, yet a length that fits: a safetensors file with a damaged header, and its parser says
+  // what is wrong.
+  const bool plausible =
+      bytes.size() > 8 && SniffFileKind(bytes) == FileKind::kUnknown && header_bytes <= bytes.size() - 8;
   if (!LooksLikeSafetensors(bytes) && !plausible) return RefuseAsCheckpoint(bytes);
   out_->container_ = "safetensors";
   TERN_ASSIGN(Safetensors file, Safetensors::Parse(bytes));
   for (const auto& item : file.items()) {
     const ConstTensor& t = item.tensor;
-    AddTensor(item.name, StridedView::Dense(t.type, t.shape, {t.as<uint8_t>(), static_cast<size_t>(t.bytes())}), false, repeated);
+    AddTensor(item.name, StridedView::Dense(t.type, t.shape, {t.as<uint8_t>(), static_cast<size_t>(t.bytes())}), false,
+              repeated);
   }
   return {};
 }
 
-void CheckpointBuilder::AddTensor(std::string name, const StridedView& view, bool attribute, std::vector<std::string>* repeated) {
+void CheckpointBuilder::AddTensor(std::string name, const StridedView& view, bool attribute,
+                                  std::vector<std::string>* repeated) {
   auto [it, fresh] = out_->entries_.try_emplace(name, Checkpoint::Entry{{view.type, view.shape}, view});
   if (!fresh) {
     if (repeated) repeated->push_back(std::move(name));

@@ -9,7 +9,8 @@ Status RefuseAsCheckpoint(std::span<const uint8_t> bytes) {
   const FileKind kind = SniffFileKind(bytes);
   switch (kind) {
     case FileKind::kTar:
-      return Malformed("this is a tar archive, and tar checkpoints (torch before 0.1.10) are unsupported").Hint("Load and save it with a newer torch, or unpack it");
+      return Malformed("this is a tar archive, and tar checkpoints (torch before 0.1.10) are unsupported")
+          .Hint("Load and save it with a newer torch, or unpack it");
     case FileKind::kPickle:
       return Malformed("this is a plain Python pickle, not a checkpoint").Hint(kRead);
     case FileKind::kSafetensors:

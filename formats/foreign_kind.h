@@ -8,7 +8,8 @@
 
 namespace tern {
 
-// kMalformed that says what the file is, where that can be told. For files that no reader of checkpoints or pickles claims.
+// kMalformed that says what the file is, where that can be told. For files that no reader of checkpoints or pickles
+// claims.
 Status RefuseAsCheckpoint(std::span<const uint8_t> bytes);
 
 }  // namespace tern

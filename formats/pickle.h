@@ -1,7 +1,8 @@
 // Python pickles without Python: a symbolic machine that builds inert values and calls nothing.
 //
-// A global name becomes a symbol, a call an object {callable, args}, BUILD attaches a state; there is nothing to execute. Opcodes outside the short list
-// (docs: python pickletools, protocols 2 to 5) are an error that names them. Names of modules that can run code are refused in every mode.
+// A global name becomes a symbol, a call an object {callable, args}, BUILD attaches a state; there is nothing to
+// execute. Opcodes outside the short list (docs: python pickletools, protocols 2 to 5) are an error that names them.
+// Names of modules that can run code are refused in every mode.
 #pragma once
 
 #include <cstdint>
@@ -33,11 +34,22 @@ enum class PickleGlobals {
 
 class PickleTree;
 
-// A value of a tree: a cheap handle, valid as long as the tree lives. Values may be shared and even cyclic: bound every walk.
+// A value of a tree: a cheap handle, valid as long as the tree lives. Values may be shared and even cyclic: bound every
+// walk.
 class PickleValue {
  public:
   enum class Kind : uint8_t {
-    kNone, kBool, kInt, kBigInt, kFloat, kString, kBytes, kTuple, kList, kDict, kSet,
+    kNone,
+    kBool,
+    kInt,
+    kBigInt,
+    kFloat,
+    kString,
+    kBytes,
+    kTuple,
+    kList,
+    kDict,
+    kSet,
     kGlobal,      // a symbol "module.name"
     kObject,      // callable(args) or an instance of it, with perhaps items and a state; nothing was called
     kPersistent,  // a persistent id: a tuple whose first item says of what
@@ -48,11 +60,11 @@ class PickleValue {
   bool is(Kind k) const { return kind() == k; }
   bool none() const { return is(Kind::kNone); }
 
-  bool boolean() const;          // kBool (else false)
-  int64_t integer() const;       // kInt, kBool (else 0)
-  double number() const;         // kFloat, kInt, kBool (else 0)
-  // kString: the text, as stored (UTF-8, not yet checked). kBytes: bytes, also the str of Python 2. kBigInt: little-endian two's complement.
-  // kGlobal: "module.name". Else empty.
+  bool boolean() const;     // kBool (else false)
+  int64_t integer() const;  // kInt, kBool (else 0)
+  double number() const;    // kFloat, kInt, kBool (else 0)
+  // kString: the text, as stored (UTF-8, not yet checked). kBytes: bytes, also the str of Python 2. kBigInt:
+  // little-endian two's complement. kGlobal: "module.name". Else empty.
   std::string_view text() const;
 
   // kTuple, kList, kSet: the items. kDict: the values (see key). kObject: args. kPersistent: the id. Else 0.
@@ -62,14 +74,16 @@ class PickleValue {
   // The last value stored under this string key of a kDict (as Python would have it); none() if absent. Linear.
   PickleValue Find(std::string_view key) const;
 
-  // kObject. An OrderedDict, defaultdict or Counter is a kDict itself, a set a kSet, a torch.Size a kTuple; a state that was attached to those is dropped.
+  // kObject. An OrderedDict, defaultdict or Counter is a kDict itself, a set a kSet, a torch.Size a kTuple; a state
+  // that was attached to those is dropped.
   PickleValue callable() const;  // a kGlobal (or whatever stood there)
   PickleValue state() const;     // what BUILD attached; none() without
   PickleValue entries() const;   // a kDict of what SETITEMS stored on it; none() without
-  // The class name of a kObject ("module.name") if its callable is a global, or a ('module', class, ...) persistent id around one; else empty.
+  // The class name of a kObject ("module.name") if its callable is a global, or a ('module', class, ...) persistent id
+  // around one; else empty.
   std::string_view class_name() const;
 
-  uint64_t offset() const;  // kGlobal: where in the pickle the name stands, for messages
+  uint64_t offset() const;               // kGlobal: where in the pickle the name stands, for messages
   uint32_t id() const { return node_; }  // equal for the same shared value
 
  private:
@@ -80,7 +94,8 @@ class PickleValue {
   uint32_t node_ = 0;
 };
 
-// Owns the values of one pickle. Strings point into the bytes that were parsed, which must outlive it. Immutable, so safe to share between threads.
+// Owns the values of one pickle. Strings point into the bytes that were parsed, which must outlive it. Immutable, so
+// safe to share between threads.
 class PickleTree {
  public:
   PickleTree(const PickleTree&) = delete;
@@ -103,12 +118,14 @@ class PickleTree {
 };
 using PicklePtr = std::shared_ptr<const PickleTree>;
 
-// Parses the one pickle that begins at bytes[0]; what follows its STOP is not looked at. base_offset is added to offsets in messages.
-// Errors: kMalformed, with the offset, the opcode or name refused, or the limit hit.
-Result<PicklePtr> ParsePickle(std::span<const uint8_t> bytes, PickleGlobals globals, const PickleLimits& limits = {}, uint64_t base_offset = 0);
+// Parses the one pickle that begins at bytes[0]; what follows its STOP is not looked at. base_offset is added to
+// offsets in messages. Errors: kMalformed, with the offset, the opcode or name refused, or the limit hit.
+Result<PicklePtr> ParsePickle(std::span<const uint8_t> bytes, PickleGlobals globals, const PickleLimits& limits = {},
+                              uint64_t base_offset = 0);
 
-// The object that a file holds: of a torch.save file (zip or legacy; its tensors stay inert persistent ids) or of a plain pickle.
-// For vocabularies and other plain objects. `bytes` must outlive the tree.
-Result<PicklePtr> LoadTorchObject(std::span<const uint8_t> bytes, PickleGlobals globals = PickleGlobals::kOpaque, const PickleLimits& limits = {});
+// The object that a file holds: of a torch.save file (zip or legacy; its tensors stay inert persistent ids) or of a
+// plain pickle. For vocabularies and other plain objects. `bytes` must outlive the tree.
+Result<PicklePtr> LoadTorchObject(std::span<const uint8_t> bytes, PickleGlobals globals = PickleGlobals::kOpaque,
+                                  const PickleLimits& limits = {});
 
 }  // namespace tern

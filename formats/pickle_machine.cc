@@ -14,39 +14,10 @@ using Kind = PickleValue::Kind;
 
 namespace {
 
-// All opcodes of the format by name, for messages. Which of them are understood: PickleMachine::Step.
-struct Opcode {
-  char code;
-  std::string_view name;
-};
-constexpr Opcode kOpcodes[] = {
-    {'\x80', "PROTO"},           {'.', "STOP"},           {'(', "MARK"},            {'0', "POP"},
-    {'1', "POP_MARK"},           {'N', "NONE"},           {'\x88', "NEWTRUE"},      {'\x89', "NEWFALSE"},
-    {'J', "BININT"},             {'K', "BININT1"},        {'M', "BININT2"},         {'\x8a', "LONG1"},
-    {'\x8b', "LONG4"},           {'G', "BINFLOAT"},       {'X', "BINUNICODE"},      {'\x8c', "SHORT_BINUNICODE"},
-    {'\x8d', "BINUNICODE8"},     {'T', "BINSTRING"},      {'U', "SHORT_BINSTRING"}, {'B', "BINBYTES"},
-    {'C', "SHORT_BINBYTES"},     {'\x8e', "BINBYTES8"},   {')', "EMPTY_TUPLE"},     {'t', "TUPLE"},
-    {'\x85', "TUPLE1"},          {'\x86', "TUPLE2"},      {'\x87', "TUPLE3"},       {']', "EMPTY_LIST"},
-    {'a', "APPEND"},             {'e', "APPENDS"},        {'}', "EMPTY_DICT"},      {'s', "SETITEM"},
-    {'u', "SETITEMS"},           {'\x8f', "EMPTY_SET"},   {'\x90', "ADDITEMS"},     {'\x91', "FROZENSET"},
-    {'q', "BINPUT"},             {'r', "LONG_BINPUT"},    {'h', "BINGET"},          {'j', "LONG_BINGET"},
-    {'\x94', "MEMOIZE"},         {'c', "GLOBAL"},         {'\x93', "STACK_GLOBAL"}, {'R', "REDUCE"},
-    {'\x81', "NEWOBJ"},          {'b', "BUILD"},          {'Q', "BINPERSID"},       {'\x95', "FRAME"},
-    {'i', "INST"},               {'o', "OBJ"},            {'\x92', "NEWOBJ_EX"},    {'\x82', "EXT1"},
-    {'\x83', "EXT2"},            {'\x84', "EXT4"},        {'P', "PERSID"},          {'F', "FLOAT"},
-    {'I', "INT"},                {'L', "LONG"},           {'S', "STRING"},          {'V', "UNICODE"},
-    {'2', "DUP"},                {'d', "DICT"},           {'l', "LIST"},            {'g', "GET"},
-    {'p', "PUT"},                {'\x96', "BYTEARRAY8"},  {'\x97', "NEXT_BUFFER"},  {'\x98', "READONLY_BUFFER"},
-};
-
-std::string OpcodeName(uint8_t code) {
-  for (const Opcode& op : kOpcodes)
-    if (static_cast<uint8_t>(op.code) == code) return std::string(op.name);
-  return Str("number ", static_cast<int>(code));
-}
-
 std::string_view KindName(Kind kind) {
-  constexpr std::string_view kNames[] = {"None", "a bool", "an int", "a long int", "a float", "a string", "bytes", "a tuple", "a list", "a dict", "a set", "a global", "an object", "a persistent id"};
+  constexpr std::string_view kNames[] = {"None",     "a bool",   "an int",    "a long int",     "a float",
+                                         "a string", "bytes",    "a tuple",   "a list",         "a dict",
+                                         "a set",    "a global", "an object", "a persistent id"};
   return kNames[static_cast<size_t>(kind)];
 }
 
@@ -81,54 +52,100 @@ class PickleMachine {
 
   Status Step() {
     switch (static_cast<char>(op_)) {
-      case '\x80': return Proto();
-      case '\x95': return Frame();
-      case '.': return Stop();
-      case '(': return Mark();
-      case '0': return Pop();
-      case '1': return PopMark();
-      case 'N': return Push(0);
-      case '\x88': return Integer(Kind::kBool, 1);
-      case '\x89': return Integer(Kind::kBool, 0);
-      case 'J': return FixedInteger<int32_t>();
-      case 'K': return FixedInteger<uint8_t>();
-      case 'M': return FixedInteger<uint16_t>();
-      case '\x8a': return LongInteger<uint8_t>();
-      case '\x8b': return LongInteger<uint32_t>();
-      case 'G': return Float();
-      case 'X': return Text<uint32_t>(Kind::kString);
-      case '\x8c': return Text<uint8_t>(Kind::kString);
-      case '\x8d': return Text<uint64_t>(Kind::kString);
+      case '\x80':
+        return Proto();
+      case '\x95':
+        return Frame();
+      case '.':
+        return Stop();
+      case '(':
+        return Mark();
+      case '0':
+        return Pop();
+      case '1':
+        return PopMark();
+      case 'N':
+        return Push(0);
+      case '\x88':
+        return Integer(Kind::kBool, 1);
+      case '\x89':
+        return Integer(Kind::kBool, 0);
+      case 'J':
+        return FixedInteger<int32_t>();
+      case 'K':
+        return FixedInteger<uint8_t>();
+      case 'M':
+        return FixedInteger<uint16_t>();
+      case '\x8a':
+        return LongInteger<uint8_t>();
+      case '\x8b':
+        return LongInteger<uint32_t>();
+      case 'G':
+        return Float();
+      case 'X':
+        return Text<uint32_t>(Kind::kString);
+      case '\x8c':
+        return Text<uint8_t>(Kind::kString);
+      case '\x8d':
+        return Text<uint64_t>(Kind::kString);
       case 'T':
-      case 'B': return Text<uint32_t>(Kind::kBytes);
+      case 'B':
+        return Text<uint32_t>(Kind::kBytes);
       case 'U':
-      case 'C': return Text<uint8_t>(Kind::kBytes);
-      case ')': return Container(Kind::kTuple, {});
-      case ']': return Container(Kind::kList, {});
-      case '}': return Container(Kind::kDict, {});
-      case '\x8f': return Container(Kind::kSet, {});
-      case 't': return TupleToMark();
-      case '\x85': return TupleOf(1);
-      case '\x86': return TupleOf(2);
-      case '\x87': return TupleOf(3);
-      case 'a': return Append();
-      case 'e': return AddToMark(Kind::kList);
-      case '\x90': return AddToMark(Kind::kSet);
-      case 's': return SetItem();
-      case 'u': return SetItems();
-      case 'q': return PutAt<uint8_t>();
-      case 'r': return PutAt<uint32_t>();
-      case '\x94': return Put(memo_.size());
-      case 'h': return GetAt<uint8_t>();
-      case 'j': return GetAt<uint32_t>();
-      case 'c': return GlobalByLines();
-      case '\x93': return GlobalByStack();
+      case 'C':
+        return Text<uint8_t>(Kind::kBytes);
+      case ')':
+        return Container(Kind::kTuple, {});
+      case ']':
+        return Container(Kind::kList, {});
+      case '}':
+        return Container(Kind::kDict, {});
+      case '\x8f':
+        return Container(Kind::kSet, {});
+      case 't':
+        return TupleToMark();
+      case '\x85':
+        return TupleOf(1);
+      case '\x86':
+        return TupleOf(2);
+      case '\x87':
+        return TupleOf(3);
+      case 'a':
+        return Append();
+      case 'e':
+        return AddToMark(Kind::kList);
+      case '\x90':
+        return AddToMark(Kind::kSet);
+      case 's':
+        return SetItem();
+      case 'u':
+        return SetItems();
+      case 'q':
+        return PutAt<uint8_t>();
+      case 'r':
+        return PutAt<uint32_t>();
+      case '\x94':
+        return Put(memo_.size());
+      case 'h':
+        return GetAt<uint8_t>();
+      case 'j':
+        return GetAt<uint32_t>();
+      case 'c':
+        return GlobalByLines();
+      case '\x93':
+        return GlobalByStack();
       case 'R':
-      case '\x81': return Call();
-      case 'b': return Build();
-      case 'Q': return Persistent();
-      case 'i': TERN_RETURN_IF_ERROR(GlobalByLines()); [[fallthrough]];  // a refused name is told first
-      default: return Malformed(Str("the pickle opcode ", OpcodeName(op_), " is not on the short list that is read"));
+      case '\x81':
+        return Call();
+      case 'b':
+        return Build();
+      case 'Q':
+        return Persistent();
+      case 'i':
+        TERN_RETURN_IF_ERROR(GlobalByLines());
+        [[fallthrough]];  // a refused name is told first
+      default:
+        return Malformed(Str("the pickle opcode ", PickleOpcodeName(op_), " is not on the short list that is read"));
     }
   }
 
@@ -140,11 +157,13 @@ class PickleMachine {
   }
   Status Frame() {
     TERN_ASSIGN(uint64_t length, reader_.Read<uint64_t>());
-    if (length > reader_.remaining()) return Malformed(Str("a frame of ", length, " bytes, ", reader_.remaining(), " remain"));
+    if (length > reader_.remaining())
+      return Malformed(Str("a frame of ", length, " bytes, ", reader_.remaining(), " remain"));
     return {};
   }
   Status Stop() {
-    if (stack_.size() != 1 || !marks_.empty()) return Malformed(Str("STOP with ", stack_.size(), " values on the stack"));
+    if (stack_.size() != 1 || !marks_.empty())
+      return Malformed(Str("STOP with ", stack_.size(), " values on the stack"));
     n_.root = stack_.back();
     stopped_ = true;
     return {};
@@ -153,11 +172,13 @@ class PickleMachine {
   // The stack. Values above the innermost mark belong to it.
   size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
   Status Need(size_t count) const {
-    if (stack_.size() - floor() < count) return Malformed(Str(OpcodeName(op_), " finds too few values on the stack"));
+    if (stack_.size() - floor() < count)
+      return Malformed(Str(PickleOpcodeName(op_), " finds too few values on the stack"));
     return {};
   }
   Status Push(uint32_t node) {
-    if (stack_.size() >= limits_.max_memo) return Malformed(Str("more than ", limits_.max_memo, " values on the stack"));
+    if (stack_.size() >= limits_.max_memo)
+      return Malformed(Str("more than ", limits_.max_memo, " values on the stack"));
     stack_.push_back(node);
     return {};
   }
@@ -167,13 +188,14 @@ class PickleMachine {
     return node;
   }
   Status Mark() {
-    if (marks_.size() >= static_cast<size_t>(limits_.max_depth)) return Malformed(Str("nesting deeper than ", limits_.max_depth));
+    if (marks_.size() >= static_cast<size_t>(limits_.max_depth))
+      return Malformed(Str("nesting deeper than ", limits_.max_depth));
     marks_.push_back(stack_.size());
     return {};
   }
   Status NeedMark(size_t below) {
     if (marks_.empty() || marks_.back() < below + (marks_.size() > 1 ? marks_[marks_.size() - 2] : 0))
-      return Malformed(Str(OpcodeName(op_), " without its MARK"));
+      return Malformed(Str(PickleOpcodeName(op_), " without its MARK"));
     return {};
   }
   // The values above the innermost mark, which is removed.
@@ -223,11 +245,14 @@ class PickleMachine {
   template <class Length>
   Status LongInteger() {
     TERN_ASSIGN(Length length, reader_.Read<Length>());
-    if (static_cast<uint64_t>(length) > kMaxIntegerBytes) return Malformed("an integer is too long").Got(Str(static_cast<uint64_t>(length), " bytes"), Str("at most ", kMaxIntegerBytes));
+    if (static_cast<uint64_t>(length) > kMaxIntegerBytes)
+      return Malformed("an integer is too long")
+          .Got(Str(static_cast<uint64_t>(length), " bytes"), Str("at most ", kMaxIntegerBytes));
     TERN_ASSIGN(std::string_view digits, reader_.Text(length));
     if (digits.size() > 8) return TextNode(Kind::kBigInt, digits);
     uint64_t value = 0;
-    for (size_t i = 0; i < digits.size(); ++i) value |= static_cast<uint64_t>(static_cast<uint8_t>(digits[i])) << (8 * i);
+    for (size_t i = 0; i < digits.size(); ++i)
+      value |= static_cast<uint64_t>(static_cast<uint8_t>(digits[i])) << (8 * i);
     if (!digits.empty() && digits.size() < 8 && (digits.back() & 0x80)) value |= ~uint64_t{0} << (8 * digits.size());
     return Integer(Kind::kInt, static_cast<int64_t>(value));
   }
@@ -243,7 +268,8 @@ class PickleMachine {
   Status Text(Kind kind) {
     TERN_ASSIGN(Length length, reader_.Read<Length>());
     if (static_cast<uint64_t>(length) > limits_.max_string_bytes)
-      return Malformed("a string is too long").Got(Str(static_cast<uint64_t>(length), " bytes"), Str("at most ", limits_.max_string_bytes));
+      return Malformed("a string is too long")
+          .Got(Str(static_cast<uint64_t>(length), " bytes"), Str("at most ", limits_.max_string_bytes));
     TERN_ASSIGN(std::string_view text, reader_.Text(length));
     return TextNode(kind, text);
   }
@@ -258,7 +284,8 @@ class PickleMachine {
   // Containers.
   Result<uint32_t> NewList(std::vector<uint32_t> items) {
     TERN_RETURN_IF_ERROR(Count(items.size()));
-    if (n_.lists.size() >= limits_.max_containers) return Malformed(Str("more than ", limits_.max_containers, " containers"));
+    if (n_.lists.size() >= limits_.max_containers)
+      return Malformed(Str("more than ", limits_.max_containers, " containers"));
     n_.lists.push_back(std::move(items));
     return static_cast<uint32_t>(n_.lists.size() - 1);
   }
@@ -300,7 +327,9 @@ class PickleMachine {
     list.insert(list.end(), items.begin(), items.end());
     return {};
   }
-  Status Unfit(uint32_t node) const { return Malformed(Str(OpcodeName(op_), " on ", KindName(n_.nodes[node].kind))); }
+  Status Unfit(uint32_t node) const {
+    return Malformed(Str(PickleOpcodeName(op_), " on ", KindName(n_.nodes[node].kind)));
+  }
   Status Append() {
     TERN_RETURN_IF_ERROR(Need(2));
     uint32_t item = Take();
@@ -355,7 +384,8 @@ class PickleMachine {
   template <class Index>
   Status GetAt() {
     TERN_ASSIGN(Index index, reader_.Read<Index>());
-    if (index >= memo_.size() || memo_[index] == kNoList) return Malformed(Str("the memo has no number ", static_cast<uint64_t>(index)));
+    if (index >= memo_.size() || memo_[index] == kNoList)
+      return Malformed(Str("the memo has no number ", static_cast<uint64_t>(index)));
     return Push(memo_[index]);
   }
 
@@ -376,7 +406,8 @@ class PickleMachine {
   Status GlobalByStack() {
     TERN_RETURN_IF_ERROR(Need(2));
     const Node &name = n_.nodes[Take()], &module = n_.nodes[Take()];
-    if (name.kind != Kind::kString || module.kind != Kind::kString) return Malformed("STACK_GLOBAL without two strings");
+    if (name.kind != Kind::kString || module.kind != Kind::kString)
+      return Malformed("STACK_GLOBAL without two strings");
     if (name.length > kMaxNameBytes || module.length > kMaxNameBytes) return Malformed("a name is too long");
     return Global({module.text, module.length}, {name.text, name.length});
   }
@@ -386,7 +417,8 @@ class PickleMachine {
     if (!fresh) return Push(it->second);
     const PickleName kind = ClassifyPickleName(module, name);
     if (kind == PickleName::kRefused || (kind == PickleName::kOpaque && policy_ == PickleGlobals::kData))
-      return Malformed(Str("refuses name '", Printable(full), "' at offset ", at_)).Hint("Nothing in a pickle is executed; this name is not needed for data");
+      return Malformed(Str("refuses name '", Printable(full), "' at offset ", at_))
+          .Hint("Nothing in a pickle is executed; this name is not needed for data");
     Node node;
     node.kind = Kind::kGlobal;
     node.global = static_cast<uint32_t>(n_.globals.size());
@@ -401,27 +433,33 @@ class PickleMachine {
   Status Call() {  // REDUCE and NEWOBJ: callable, args -> what the call would have given
     TERN_RETURN_IF_ERROR(Need(2));
     const uint32_t args = Take(), callable = Take();
-    if (n_.nodes[args].kind != Kind::kTuple) return Malformed(Str(OpcodeName(op_), " with arguments that are ", KindName(n_.nodes[args].kind)));
+    if (n_.nodes[args].kind != Kind::kTuple)
+      return Malformed(Str(PickleOpcodeName(op_), " with arguments that are ", KindName(n_.nodes[args].kind)));
     const Kind kind = n_.nodes[callable].kind;
-    if (kind != Kind::kGlobal && kind != Kind::kPersistent) return Malformed(Str(OpcodeName(op_), " calls ", KindName(kind)));
+    if (kind != Kind::kGlobal && kind != Kind::kPersistent)
+      return Malformed(Str(PickleOpcodeName(op_), " calls ", KindName(kind)));
     if (kind == Kind::kGlobal) {
       const std::string& name = n_.globals[n_.nodes[callable].global].name;
       if (name == "collections.OrderedDict" || name == "collections.Counter") return DictFrom(args);
       if (name == "collections.defaultdict") return Container(Kind::kDict, {});
       if (name == "torch.Size") return SameItems(Kind::kTuple, args);
-      if (name == "builtins.set" || name == "__builtin__.set" || name == "builtins.frozenset" || name == "__builtin__.frozenset") return SameItems(Kind::kSet, args);
+      if (name == "builtins.set" || name == "__builtin__.set" || name == "builtins.frozenset" ||
+          name == "__builtin__.frozenset")
+        return SameItems(Kind::kSet, args);
     }
     Node node;
     node.kind = Kind::kObject;
     TERN_ASSIGN(node.list, NewList({callable, args, 0, 0}));
     return PushNew(node);
   }
-  // A container of `kind` over the items of the one argument; the list itself is shared, so that a chain of such calls costs nothing.
+  // A container of `kind` over the items of the one argument; the list itself is shared, so that a chain of such calls
+  // costs nothing.
   Status SameItems(Kind kind, uint32_t args) {
     const auto& items = n_.items(args);
     if (items.empty()) return Container(kind, {});
     const Node& from = n_.nodes[items[0]];
-    if (items.size() != 1 || (from.kind != Kind::kList && from.kind != Kind::kTuple && from.kind != Kind::kSet)) return Malformed("a set or size is made from something else than a list");
+    if (items.size() != 1 || (from.kind != Kind::kList && from.kind != Kind::kTuple && from.kind != Kind::kSet))
+      return Malformed("a set or size is made from something else than a list");
     Node node = from;
     node.kind = kind;
     return PushNew(node);
@@ -431,12 +469,14 @@ class PickleMachine {
     if (items.empty()) return Container(Kind::kDict, {});
     const Node from = n_.nodes[items[0]];
     if (items.size() == 1 && from.kind == Kind::kDict) return PushNew(from);
-    if (items.size() != 1 || from.kind != Kind::kList) return Malformed("an OrderedDict or Counter is made from something else than a dict or list");
+    if (items.size() != 1 || from.kind != Kind::kList)
+      return Malformed("an OrderedDict or Counter is made from something else than a dict or list");
     // Python 2 wrote OrderedDict([[key, value], ...]).
     std::vector<uint32_t> pairs;
     for (uint32_t item : n_.items(items[0])) {
       const auto pair_kind = n_.nodes[item].kind;
-      if ((pair_kind != Kind::kList && pair_kind != Kind::kTuple) || n_.items(item).size() != 2) return Malformed("an OrderedDict is made from items that are no pairs");
+      if ((pair_kind != Kind::kList && pair_kind != Kind::kTuple) || n_.items(item).size() != 2)
+        return Malformed("an OrderedDict is made from items that are no pairs");
       pairs.insert(pairs.end(), n_.items(item).begin(), n_.items(item).end());
     }
     return Container(Kind::kDict, std::move(pairs));
@@ -445,8 +485,10 @@ class PickleMachine {
     TERN_RETURN_IF_ERROR(Need(2));
     const uint32_t state = Take(), target = stack_.back();
     const Kind kind = n_.nodes[target].kind;
-    if (kind == Kind::kObject) n_.lists[n_.nodes[target].list][kStatePart] = state;
-    else if (kind != Kind::kDict && kind != Kind::kSet) return Unfit(target);
+    if (kind == Kind::kObject)
+      n_.lists[n_.nodes[target].list][kStatePart] = state;
+    else if (kind != Kind::kDict && kind != Kind::kSet)
+      return Unfit(target);
     return {};
   }
   Status Persistent() {
@@ -473,7 +515,8 @@ class PickleMachine {
   bool stopped_ = false;
 };
 
-Result<PicklePtr> ParsePickle(std::span<const uint8_t> bytes, PickleGlobals globals, const PickleLimits& limits, uint64_t base_offset) {
+Result<PicklePtr> ParsePickle(std::span<const uint8_t> bytes, PickleGlobals globals, const PickleLimits& limits,
+                              uint64_t base_offset) {
   return PickleMachine(bytes, globals, limits, base_offset).Run();
 }
 

@@ -20,7 +20,8 @@ struct PickleTree::Nodes {
       int64_t integer;   // kBool, kInt
       double number;     // kFloat
       const char* text;  // kString, kBytes, kBigInt
-      uint32_t list;     // containers: index of their items, shared where one was made from another; kObject: of {callable, args, state, entries}
+      uint32_t list;     // containers: index of their items, shared where one was made from another; kObject: of
+                         // {callable, args, state, entries}
       uint32_t global;   // kGlobal
     };
     Node() : integer(0) {}

@@ -50,7 +50,8 @@ Result<uint64_t> Unsigned(const Json& value, const char* what) {
 
 Result<Shape> ReadShape(const Json& value) {
   if (!value.is_array()) return Malformed(Str("the shape must be a list but is ", value.type_name()));
-  if (value.size() > static_cast<size_t>(Shape::kMaxRank)) return Malformed("too many dimensions").Got(value.size(), Str("at most ", Shape::kMaxRank));
+  if (value.size() > static_cast<size_t>(Shape::kMaxRank))
+    return Malformed("too many dimensions").Got(value.size(), Str("at most ", Shape::kMaxRank));
   Shape shape;
   for (const Json& dim : value) {
     TERN_ASSIGN(uint64_t d, Unsigned(dim, "a dimension"));
@@ -67,7 +68,8 @@ Result<Entry> ReadEntry(const std::string& name, const Json& value, uint64_t buf
   TERN_RETURN_IF_ERROR(CheckTensorName(name));
   if (!value.is_object()) return Malformed(Str("the entry must be an object but is ", value.type_name()));
   for (const auto& [key, unused] : value.items())
-    if (key != "dtype" && key != "shape" && key != "data_offsets") return Malformed(Str("the key '", Printable(key), "' does not belong into a tensor's entry"));
+    if (key != "dtype" && key != "shape" && key != "data_offsets")
+      return Malformed(Str("the key '", Printable(key), "' does not belong into a tensor's entry"));
   if (value.size() != 3) return Malformed("the entry lacks 'dtype', 'shape' or 'data_offsets'");
   const Json& type = value["dtype"];
   if (!type.is_string()) return Malformed(Str("the dtype must be a string but is ", type.type_name()));
@@ -82,12 +84,15 @@ Result<Entry> ReadEntry(const std::string& name, const Json& value, uint64_t buf
   TERN_ASSIGN(entry.begin, Unsigned(offsets[0], "an offset"));
   TERN_ASSIGN(entry.end, Unsigned(offsets[1], "an offset"));
   if (entry.begin > entry.end || entry.end > buffer_bytes)
-    return Malformed("the data_offsets lie outside of the data").Got(Str("[", entry.begin, ", ", entry.end, "]"), Str("within ", buffer_bytes, " bytes"));
+    return Malformed("the data_offsets lie outside of the data")
+        .Got(Str("[", entry.begin, ", ", entry.end, "]"), Str("within ", buffer_bytes, " bytes"));
   auto elements = entry.shape.CheckedElements();
   auto bytes = elements ? CheckedMul(*elements, DTypeBytes(entry.type)) : std::nullopt;
   if (!bytes) return Malformed(Str("the size of shape ", entry.shape, " overflows"));
   if (static_cast<uint64_t>(*bytes) != entry.end - entry.begin)
-    return Malformed("the data_offsets do not fit type and shape").Got(Str(entry.end - entry.begin, " bytes"), Str(*bytes, " for ", type.get_ref<const std::string&>(), " ", entry.shape));
+    return Malformed("the data_offsets do not fit type and shape")
+        .Got(Str(entry.end - entry.begin, " bytes"),
+             Str(*bytes, " for ", type.get_ref<const std::string&>(), " ", entry.shape));
   return entry;
 }
 
@@ -97,9 +102,12 @@ Status CheckCover(const std::vector<Entry>& entries, uint64_t buffer_bytes) {
   const Entry* before = nullptr;
   for (const Entry& e : entries) {
     if (e.begin < at)
-      return Malformed(Str("the bytes [", e.begin, ", ", e.end, ") overlap those of tensor '", Printable(before->name), "', [", before->begin, ", ", before->end, ")"))
+      return Malformed(Str("the bytes [", e.begin, ", ", e.end, ") overlap those of tensor '", Printable(before->name),
+                           "', [", before->begin, ", ", before->end, ")"))
           .Where(Str("tensor '", e.name, "'"));
-    if (e.begin > at) return Malformed(Str("a hole of ", e.begin - at, " bytes lies before the data")).Where(Str("tensor '", e.name, "'"));
+    if (e.begin > at)
+      return Malformed(Str("a hole of ", e.begin - at, " bytes lies before the data"))
+          .Where(Str("tensor '", e.name, "'"));
     at = e.end;
     before = &e;
   }
@@ -112,7 +120,8 @@ Result<std::map<std::string, std::string>> ReadMetadata(const Json& value) {
   if (!value.is_object()) return Malformed(Str("__metadata__ must be an object but is ", value.type_name()));
   if (value.size() > 16'384) return Malformed("too many metadata keys").Got(value.size(), "at most 16384");
   for (const auto& [key, text] : value.items()) {
-    if (!text.is_string()) return Malformed(Str("the metadata '", Printable(key), "' must be a string but is ", text.type_name()));
+    if (!text.is_string())
+      return Malformed(Str("the metadata '", Printable(key), "' must be a string but is ", text.type_name()));
     metadata[key] = text.get<std::string>();
   }
   return metadata;
@@ -131,15 +140,20 @@ std::string_view SafetensorsTypeName(DType type) {
   return "?";
 }
 
-bool LooksLikeSafetensors(std::span<const uint8_t> bytes) { return bytes.size() > 8 && bytes[8] == '{'; }
+bool LooksLikeSafetensors(std::span<const uint8_t> bytes) {
+  return bytes.size() > 8 && bytes[8] == '{';
+}
 
 Result<Safetensors> Safetensors::Parse(std::span<const uint8_t> bytes) {
   if (bytes.empty()) return Malformed("the file is empty");
   if (bytes.size() < 8) return Malformed(Str("too short for a header (got ", bytes.size(), " bytes)"));
   ByteReader reader(bytes);
   TERN_ASSIGN(uint64_t header_bytes, reader.Read<uint64_t>());
-  if (header_bytes > kMaxSafetensorsHeaderBytes) return Malformed(Str("the header says ", header_bytes, " bytes, at most ", kMaxSafetensorsHeaderBytes, " are read"));
-  if (header_bytes > reader.remaining()) return Malformed(Str("the header says ", header_bytes, " bytes, ", reader.remaining(), " remain"));
+  if (header_bytes > kMaxSafetensorsHeaderBytes)
+    return Malformed(
+        Str("the header says ", header_bytes, " bytes, at most ", kMaxSafetensorsHeaderBytes, " are read"));
+  if (header_bytes > reader.remaining())
+    return Malformed(Str("the header says ", header_bytes, " bytes, ", reader.remaining(), " remain"));
   TERN_ASSIGN(std::string_view header, reader.Text(header_bytes));
   if (header.empty() || header[0] != '{') return Malformed("the header does not begin with '{'").Where("header");
   JsonLimits limits;
@@ -150,7 +164,8 @@ Result<Safetensors> Safetensors::Parse(std::span<const uint8_t> bytes) {
 
   Safetensors out;
   std::vector<Entry> entries;
-  if (parsed->size() > kMaxCheckpointTensors + 1) return Malformed("too many tensors").Got(parsed->size(), Str("at most ", kMaxCheckpointTensors));
+  if (parsed->size() > kMaxCheckpointTensors + 1)
+    return Malformed("too many tensors").Got(parsed->size(), Str("at most ", kMaxCheckpointTensors));
   for (const auto& [name, value] : parsed->items()) {
     if (name == "__metadata__") {
       TERN_ASSIGN(out.metadata_, ReadMetadata(value));
@@ -160,7 +175,9 @@ Result<Safetensors> Safetensors::Parse(std::span<const uint8_t> bytes) {
     if (!entry.ok()) return Status(entry.status()).Where(Str("tensor '", Printable(name), "'"));
     entries.push_back(std::move(*entry));
   }
-  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
+  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
   TERN_RETURN_IF_ERROR(CheckCover(entries, buffer.size()));
   out.items_.reserve(entries.size());
   for (Entry& e : entries) {
@@ -177,7 +194,8 @@ Result<Safetensors> Safetensors::Open(const std::string& path) {
   parsed->file_ = std::move(file);
   for (Item& item : parsed->items_) {
     ConstTensor& t = item.tensor;
-    if (reinterpret_cast<uintptr_t>(t.data) % static_cast<uintptr_t>(DTypeBytes(t.type)) == 0 || t.bytes() == 0) continue;
+    if (reinterpret_cast<uintptr_t>(t.data) % static_cast<uintptr_t>(DTypeBytes(t.type)) == 0 || t.bytes() == 0)
+      continue;
     auto& copy = parsed->copies_.emplace_back(static_cast<size_t>(CeilDiv(t.bytes(), 8)));
     std::memcpy(copy.data(), t.data, static_cast<size_t>(t.bytes()));
     t.data = copy.data();
@@ -190,31 +208,37 @@ const ConstTensor* Safetensors::Find(std::string_view name) const {
   return it == by_name_.end() ? nullptr : &items_[it->second].tensor;
 }
 
-Status WriteSafetensors(const std::string& path, const std::vector<Safetensors::Item>& items, const std::map<std::string, std::string>& metadata) {
+Status WriteSafetensors(const std::string& path, const std::vector<Safetensors::Item>& items,
+                        const std::map<std::string, std::string>& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::set<std::string_view> names;
   uint64_t at = 0;
   for (const auto& [name, tensor] : items) {
     if (Status s = CheckTensorName(name); !s.ok()) return UsageError(s.what()).File(path);
-    if (!names.insert(name).second || name == "__metadata__") return UsageError(Str("the tensor name '", Printable(name), "' stands twice or is reserved")).File(path);
+    if (!names.insert(name).second || name == "__metadata__")
+      return UsageError(Str("the tensor name '", Printable(name), "' stands twice or is reserved")).File(path);
     const uint64_t bytes = static_cast<uint64_t>(tensor.bytes());
     Json shape = Json::array();
     for (int64_t d : tensor.shape) shape.push_back(d);
-    Json entry = {{"dtype", SafetensorsTypeName(tensor.type)}, {"shape", std::move(shape)}, {"data_offsets", {at, at + bytes}}};
+    Json entry = {
+        {"dtype", SafetensorsTypeName(tensor.type)}, {"shape", std::move(shape)}, {"data_offsets", {at, at + bytes}}};
     // Appended directly: ordered_json would search all names for each.
-    static_cast<std::vector<Json::object_t::value_type>&>(header.get_ref<Json::object_t&>()).emplace_back(name, std::move(entry));
+    static_cast<std::vector<Json::object_t::value_type>&>(header.get_ref<Json::object_t&>())
+        .emplace_back(name, std::move(entry));
     at += bytes;
   }
   std::string text = DumpJson(header);
   text.resize(static_cast<size_t>(RoundUp(static_cast<int64_t>(text.size()), 8)), ' ');
-  if (text.size() > kMaxSafetensorsHeaderBytes) return UsageError("the header would be larger than readers accept").File(path);
+  if (text.size() > kMaxSafetensorsHeaderBytes)
+    return UsageError("the header would be larger than readers accept").File(path);
 
   TERN_ASSIGN(FileWriter writer, FileWriter::Create(path, 8 + text.size() + at));
   const uint64_t header_bytes = text.size();
   TERN_RETURN_IF_ERROR(writer.Write(&header_bytes, 8));
   TERN_RETURN_IF_ERROR(writer.Write(text));
-  for (const auto& item : items) TERN_RETURN_IF_ERROR(writer.Write(item.tensor.data, static_cast<uint64_t>(item.tensor.bytes())));
+  for (const auto& item : items)
+    TERN_RETURN_IF_ERROR(writer.Write(item.tensor.data, static_cast<uint64_t>(item.tensor.bytes())));
   return writer.Commit();
 }
 

@@ -1,7 +1,8 @@
 // safetensors: u64 header length, JSON header, then the tensors' bytes. Reader and writer.
 //
-// Layout rules that are checked: the header begins with '{' and holds each name once; data_offsets cover the buffer exactly, without overlap or hole;
-// the bytes of a tensor are those of its type and shape. Types: F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL.
+// Layout rules that are checked: the header begins with '{' and holds each name once; data_offsets cover the buffer
+// exactly, without overlap or hole; the bytes of a tensor are those of its type and shape. Types: F64 F32 F16 BF16 I64
+// I32 I16 I8 U8 BOOL.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +51,11 @@ class Safetensors {
 // True if '{' stands behind the eight bytes of the header length.
 bool LooksLikeSafetensors(std::span<const uint8_t> bytes);
 
-// Writes a safetensors file in one go, through FileWriter: the old file stays until the new one is complete. Tensors lie in the order given, the header is
-// padded so that data starts 8-byte aligned (tensors of wide types should come first where alignment matters to readers).
-// Errors: kUsage for a name that stands twice or is not allowed, kIo.
-Status WriteSafetensors(const std::string& path, const std::vector<Safetensors::Item>& items, const std::map<std::string, std::string>& metadata = {});
+// Writes a safetensors file in one go, through FileWriter: the old file stays until the new one is complete. Tensors
+// lie in the order given, the header is padded so that data starts 8-byte aligned (tensors of wide types should come
+// first where alignment matters to readers). Errors: kUsage for a name that stands twice or is not allowed, kIo.
+Status WriteSafetensors(const std::string& path, const std::vector<Safetensors::Item>& items,
+                        const std::map<std::string, std::string>& metadata = {});
 
 // How messages and this format spell a type: "F32".
 std::string_view SafetensorsTypeName(DType type);

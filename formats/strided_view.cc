@@ -35,7 +35,8 @@ struct From {
   static constexpr int kBytes = sizeof(Stored);
   static Stored Get(const uint8_t* at) { return Load<Stored>(at); }
 };
-// Calls run(first element's bytes, count, stride in elements, index of the first output) for every innermost run of rows [first, first + rows).
+// Calls run(first element's bytes, count, stride in elements, index of the first output) for every innermost run of
+// rows [first, first + rows).
 template <class Run>
 void ForEachRun(const StridedView& view, int64_t first, int64_t rows, const Run& run) {
   const int64_t size = DTypeBytes(view.type);
@@ -101,7 +102,8 @@ StridedView StridedView::Dense(DType type, const Shape& shape, std::span<const u
 
 Status StridedView::Check() const {
   auto elements = shape.CheckedElements();
-  if (!elements || !CheckedMul(*elements, DTypeBytes(type))) return Malformed(Str("the size of shape ", shape, " overflows"));
+  if (!elements || !CheckedMul(*elements, DTypeBytes(type)))
+    return Malformed(Str("the size of shape ", shape, " overflows"));
   if (offset < 0) return Malformed(Str("the offset ", offset, " is negative"));
   for (int i = 0; i < shape.rank(); ++i)
     if (stride[i] < 0) return Malformed(Str("the stride ", stride[i], " is negative"));
@@ -113,10 +115,13 @@ Status StridedView::Check() const {
     last = step ? CheckedAdd(*last, *step) : std::nullopt;
   }
   if (!last) return Malformed("the strides overflow");
-  if (*last >= stored) return Malformed("the tensor reaches behind its storage").Got(Str("element ", *last), Str("at most ", stored - 1));
-  // A stride of 0 (an expanded tensor) could make a huge tensor of one number. Small ones occur as buffers; weights never need it.
+  if (*last >= stored)
+    return Malformed("the tensor reaches behind its storage").Got(Str("element ", *last), Str("at most ", stored - 1));
+  // A stride of 0 (an expanded tensor) could make a huge tensor of one number. Small ones occur as buffers; weights
+  // never need it.
   if (*elements > std::max(stored, kMaxExpandedElements))
-    return Malformed("the tensor has more elements than its storage").Got(*elements, Str("at most ", std::max(stored, kMaxExpandedElements)));
+    return Malformed("the tensor has more elements than its storage")
+        .Got(*elements, Str("at most ", std::max(stored, kMaxExpandedElements)));
   return {};
 }
 
@@ -130,7 +135,9 @@ bool StridedView::dense() const {
 }
 
 bool StridedView::SameAs(const StridedView& other) const {
-  if (type != other.type || !(shape == other.shape) || shape.elements() == 0 || first_element() != other.first_element()) return false;
+  if (type != other.type || !(shape == other.shape) || shape.elements() == 0 ||
+      first_element() != other.first_element())
+    return false;
   for (int i = 0; i < shape.rank(); ++i)
     if (shape[i] != 1 && stride[i] != other.stride[i]) return false;
   return true;
@@ -138,38 +145,59 @@ bool StridedView::SameAs(const StridedView& other) const {
 
 void StridedView::ReadF32(int64_t first_row, int64_t rows, float* out) const {
   switch (type) {
-    case DType::f32: return ReadBytes(first_row, rows, out);
-    case DType::f16: return Copy<FromF16>(*this, first_row, rows, out);
-    case DType::bf16: return Copy<FromBf16>(*this, first_row, rows, out);
-    case DType::f64: return Copy<From<double>>(*this, first_row, rows, out);
-    case DType::i8: return Copy<From<int8_t>>(*this, first_row, rows, out);
-    case DType::u8: return Copy<From<uint8_t>>(*this, first_row, rows, out);
-    case DType::i16: return Copy<From<int16_t>>(*this, first_row, rows, out);
-    case DType::i32: return Copy<From<int32_t>>(*this, first_row, rows, out);
-    case DType::i64: return Copy<From<int64_t>>(*this, first_row, rows, out);
-    case DType::boolean: return Copy<FromBool>(*this, first_row, rows, out);
+    case DType::f32:
+      return ReadBytes(first_row, rows, out);
+    case DType::f16:
+      return Copy<FromF16>(*this, first_row, rows, out);
+    case DType::bf16:
+      return Copy<FromBf16>(*this, first_row, rows, out);
+    case DType::f64:
+      return Copy<From<double>>(*this, first_row, rows, out);
+    case DType::i8:
+      return Copy<From<int8_t>>(*this, first_row, rows, out);
+    case DType::u8:
+      return Copy<From<uint8_t>>(*this, first_row, rows, out);
+    case DType::i16:
+      return Copy<From<int16_t>>(*this, first_row, rows, out);
+    case DType::i32:
+      return Copy<From<int32_t>>(*this, first_row, rows, out);
+    case DType::i64:
+      return Copy<From<int64_t>>(*this, first_row, rows, out);
+    case DType::boolean:
+      return Copy<FromBool>(*this, first_row, rows, out);
   }
 }
 
 void StridedView::ReadI64(int64_t first_row, int64_t rows, int64_t* out) const {
   switch (type) {
-    case DType::i8: return Copy<From<int8_t>>(*this, first_row, rows, out);
-    case DType::u8: return Copy<From<uint8_t>>(*this, first_row, rows, out);
-    case DType::i16: return Copy<From<int16_t>>(*this, first_row, rows, out);
-    case DType::i32: return Copy<From<int32_t>>(*this, first_row, rows, out);
-    case DType::i64: return ReadBytes(first_row, rows, out);
-    case DType::boolean: return Copy<FromBool>(*this, first_row, rows, out);
-    default: return;  // float types: the contract forbids them
+    case DType::i8:
+      return Copy<From<int8_t>>(*this, first_row, rows, out);
+    case DType::u8:
+      return Copy<From<uint8_t>>(*this, first_row, rows, out);
+    case DType::i16:
+      return Copy<From<int16_t>>(*this, first_row, rows, out);
+    case DType::i32:
+      return Copy<From<int32_t>>(*this, first_row, rows, out);
+    case DType::i64:
+      return ReadBytes(first_row, rows, out);
+    case DType::boolean:
+      return Copy<FromBool>(*this, first_row, rows, out);
+    default:
+      return;  // float types: the contract forbids them
   }
 }
 
 void StridedView::ReadBytes(int64_t first_row, int64_t rows, void* out) const {
   auto* to = static_cast<uint8_t*>(out);
   switch (DTypeBytes(type)) {
-    case 1: return CopyRaw<1>(*this, first_row, rows, to);
-    case 2: return CopyRaw<2>(*this, first_row, rows, to);
-    case 4: return CopyRaw<4>(*this, first_row, rows, to);
-    case 8: return CopyRaw<8>(*this, first_row, rows, to);
+    case 1:
+      return CopyRaw<1>(*this, first_row, rows, to);
+    case 2:
+      return CopyRaw<2>(*this, first_row, rows, to);
+    case 4:
+      return CopyRaw<4>(*this, first_row, rows, to);
+    case 8:
+      return CopyRaw<8>(*this, first_row, rows, to);
   }
 }
 

@@ -1,4 +1,5 @@
-// StridedView: a tensor as it lies in a file, perhaps a window or a transposed view of a larger storage; reads rows of it in the type asked for.
+// StridedView: a tensor as it lies in a file, perhaps a window or a transposed view of a larger storage; reads rows of
+// it in the type asked for.
 #pragma once
 
 #include <array>
@@ -12,17 +13,19 @@
 
 namespace tern {
 
-// One storage (a run of elements of one type) and a view of it. Strides and offset count elements. Data may be unaligned.
+// One storage (a run of elements of one type) and a view of it. Strides and offset count elements. Data may be
+// unaligned.
 struct StridedView {
   DType type = DType::f32;
   Shape shape;
   std::array<int64_t, Shape::kMaxRank> stride{};
-  int64_t offset = 0;                 // of the first element, in elements
+  int64_t offset = 0;  // of the first element, in elements
   std::span<const uint8_t> storage;
 
   // A dense view of the whole storage. REQUIRES: the sizes agree.
   static StridedView Dense(DType type, const Shape& shape, std::span<const uint8_t> storage);
-  // kMalformed if any element lies outside of the storage, or a stride or the offset is negative. Everything below REQUIRES that this was ok.
+  // kMalformed if any element lies outside of the storage, or a stride or the offset is negative. Everything below
+  // REQUIRES that this was ok.
   Status Check() const;
   int64_t rows() const { return shape.rank() == 0 ? 1 : shape[0]; }
   bool dense() const;

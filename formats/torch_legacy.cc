@@ -18,7 +18,8 @@ constexpr uint8_t kMagicStart[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x2
 // Parses pickles one behind the other.
 class PickleRow {
  public:
-  PickleRow(std::span<const uint8_t> bytes, PickleGlobals globals, const PickleLimits& limits) : bytes_(bytes), globals_(globals), limits_(limits) {}
+  PickleRow(std::span<const uint8_t> bytes, PickleGlobals globals, const PickleLimits& limits)
+      : bytes_(bytes), globals_(globals), limits_(limits) {}
   Result<PicklePtr> Next(const char* what) {
     auto tree = ParsePickle(bytes_.subspan(at_), globals_, limits_, at_);
     if (!tree.ok()) return Malformed(tree.status().message()).Where(what);
@@ -43,17 +44,21 @@ Result<PicklePtr> ReadObject(PickleRow& row) {
   TERN_ASSIGN(PicklePtr system, row.Next("system pickle"));
   const PickleValue little = system->root().Find("little_endian");
   if (!little.is(Kind::kBool)) return Malformed("the system pickle does not tell the byte order");
-  if (!little.boolean()) return Malformed("the file was written by a big-endian machine").Hint("Load and save it again on a little-endian one");
+  if (!little.boolean())
+    return Malformed("the file was written by a big-endian machine")
+        .Hint("Load and save it again on a little-endian one");
   return row.Next("object pickle");
 }
 
 }  // namespace
 
 bool LooksLikeTorchLegacy(std::span<const uint8_t> bytes) {
-  return bytes.size() >= 2 + sizeof(kMagicStart) && bytes[0] == 0x80 && std::memcmp(bytes.data() + 2, kMagicStart, sizeof(kMagicStart)) == 0;
+  return bytes.size() >= 2 + sizeof(kMagicStart) && bytes[0] == 0x80 &&
+         std::memcmp(bytes.data() + 2, kMagicStart, sizeof(kMagicStart)) == 0;
 }
 
-Result<PicklePtr> ParseTorchLegacyObject(std::span<const uint8_t> bytes, PickleGlobals globals, const PickleLimits& limits) {
+Result<PicklePtr> ParseTorchLegacyObject(std::span<const uint8_t> bytes, PickleGlobals globals,
+                                         const PickleLimits& limits) {
   PickleRow row(bytes, globals, limits);
   return ReadObject(row);
 }
@@ -70,7 +75,8 @@ Result<TorchContent> ParseTorchLegacy(std::span<const uint8_t> bytes, const Pick
     if (IsTorchModuleId(pid)) continue;
     TERN_ASSIGN(TorchStorageId id, ReadTorchStorageId(pid));
     auto [it, fresh] = ids.emplace(id.key, id);
-    if (!fresh && (it->second.type != id.type || it->second.elements != id.elements)) return Malformed(Str("the storage '", Printable(id.key), "' is described in two ways"));
+    if (!fresh && (it->second.type != id.type || it->second.elements != id.elements))
+      return Malformed(Str("the storage '", Printable(id.key), "' is described in two ways"));
   }
 
   const PickleValue list = keys->root();
@@ -85,12 +91,16 @@ Result<TorchContent> ParseTorchLegacy(std::span<const uint8_t> bytes, const Pick
     if (id == ids.end()) return fail(Malformed("no tensor speaks of this storage"));
     auto elements = reader.Read<int64_t>();
     if (!elements.ok()) return fail(Malformed(elements.status().message()));
-    if (*elements != id->second.elements) return fail(Malformed("the element count differs from that of the object").Got(*elements, id->second.elements));
+    if (*elements != id->second.elements)
+      return fail(Malformed("the element count differs from that of the object").Got(*elements, id->second.elements));
     auto data = reader.Bytes(static_cast<uint64_t>(*elements * DTypeBytes(id->second.type)));
     if (!data.ok()) return fail(Malformed(data.status().message()));
-    if (!storages.emplace(std::string(key), TorchStorage{id->second.type, *data}).second) return fail(Malformed("the storage stands twice"));
+    if (!storages.emplace(std::string(key), TorchStorage{id->second.type, *data}).second)
+      return fail(Malformed("the storage stands twice"));
   }
-  if (!reader.done()) return Malformed(Str(reader.remaining(), " bytes lie behind the last storage")).Where(Str("offset ", reader.offset()));
+  if (!reader.done())
+    return Malformed(Str(reader.remaining(), " bytes lie behind the last storage"))
+        .Where(Str("offset ", reader.offset()));
   return CollectTorchTensors(*object, storages);
 }
 

@@ -12,7 +12,8 @@ Result<PicklePtr> LoadTorchObject(std::span<const uint8_t> bytes, PickleGlobals 
   if (LooksLikeTorchLegacy(bytes)) return ParseTorchLegacyObject(bytes, globals, limits);
   if (bytes.empty() || bytes[0] != 0x80) return RefuseAsCheckpoint(bytes);
   TERN_ASSIGN(PicklePtr tree, ParsePickle(bytes, globals, limits));
-  if (tree->pickle_bytes() != bytes.size()) return Malformed(Str(bytes.size() - tree->pickle_bytes(), " bytes lie behind the pickle"));
+  if (tree->pickle_bytes() != bytes.size())
+    return Malformed(Str(bytes.size() - tree->pickle_bytes(), " bytes lie behind the pickle"));
   return tree;
 }
 

@@ -19,9 +19,13 @@ constexpr int kMaxModuleDepth = 64, kMaxAttributeDepth = 8;
 constexpr uint64_t kMaxVisits = 1 << 20;
 constexpr size_t kMaxAttributeItems = 4096, kMaxAttributeText = 64 << 10;
 
-bool IsText(const PickleValue& v) { return v.is(Kind::kString) || v.is(Kind::kBytes); }
+bool IsText(const PickleValue& v) {
+  return v.is(Kind::kString) || v.is(Kind::kBytes);
+}
 
-bool IsModule(const PickleValue& v) { return v.is(Kind::kObject) && v.state().Find("_modules").is(Kind::kDict); }
+bool IsModule(const PickleValue& v) {
+  return v.is(Kind::kObject) && v.state().Find("_modules").is(Kind::kDict);
+}
 
 // The object that a tensor was rebuilt from, without the Parameter around it; none() if `v` is no tensor.
 PickleValue TensorIn(PickleValue v) {
@@ -35,11 +39,14 @@ PickleValue TensorIn(PickleValue v) {
   return {};
 }
 
-std::string Join(const std::string& path, std::string_view name) { return path.empty() ? std::string(name) : Str(path, ".", name); }
+std::string Join(const std::string& path, std::string_view name) {
+  return path.empty() ? std::string(name) : Str(path, ".", name);
+}
 
 // Appends without the linear search of ordered_json; keys of one dict are distinct here (see Keys).
 void Put(Json* object, std::string_view key, Json value) {
-  static_cast<std::vector<Json::object_t::value_type>&>(object->get_ref<Json::object_t&>()).emplace_back(std::string(key), std::move(value));
+  static_cast<std::vector<Json::object_t::value_type>&>(object->get_ref<Json::object_t&>())
+      .emplace_back(std::string(key), std::move(value));
 }
 
 class Collector {
@@ -59,7 +66,8 @@ class Collector {
       return Malformed("the file holds neither a state dict nor a module").Hint("Save model.state_dict()");
     }
     TERN_RETURN_IF_ERROR(CheckOpaque());
-    std::stable_partition(content_.tensors.begin(), content_.tensors.end(), [](const TorchTensor& t) { return !t.attribute; });
+    std::stable_partition(content_.tensors.begin(), content_.tensors.end(),
+                          [](const TorchTensor& t) { return !t.attribute; });
     return std::move(content_);
   }
 
@@ -68,7 +76,8 @@ class Collector {
   Status CheckOpaque() const {
     PickleValue opaque = tree_.first_opaque();
     if (opaque.none() || modules_ > 0) return {};
-    return Malformed(Str("refuses name '", Printable(opaque.text()), "' at offset ", opaque.offset())).Hint("A state dict needs no such name; nothing in it is executed");
+    return Malformed(Str("refuses name '", Printable(opaque.text()), "' at offset ", opaque.offset()))
+        .Hint("A state dict needs no such name; nothing in it is executed");
   }
 
   // A checkpoint of a training run holds the state dict beside other things.
@@ -96,13 +105,17 @@ class Collector {
 
   bool HasTensor(const PickleValue& dict, int depth) {
     for (size_t i = 0; i < dict.size() && ++visits_ <= kMaxVisits; ++i)
-      if (!TensorIn(dict[i]).none() || IsModule(dict[i]) || (depth < 3 && dict[i].is(Kind::kDict) && HasTensor(dict[i], depth + 1))) return true;
+      if (!TensorIn(dict[i]).none() || IsModule(dict[i]) ||
+          (depth < 3 && dict[i].is(Kind::kDict) && HasTensor(dict[i], depth + 1)))
+        return true;
     return false;
   }
 
   Status Visit(int depth, const std::string& path) {
-    if (depth > kMaxModuleDepth) return Malformed(Str("nesting deeper than ", kMaxModuleDepth)).Where(Str("module '", path.substr(0, 80), "...'"));
-    if (++visits_ > kMaxVisits) return Malformed(Str("more than ", kMaxVisits, " values, counted as often as they are shared"));
+    if (depth > kMaxModuleDepth)
+      return Malformed(Str("nesting deeper than ", kMaxModuleDepth)).Where(Str("module '", path.substr(0, 80), "...'"));
+    if (++visits_ > kMaxVisits)
+      return Malformed(Str("more than ", kMaxVisits, " values, counted as often as they are shared"));
     return {};
   }
 
@@ -117,7 +130,8 @@ class Collector {
       std::string name = key.is(Kind::kInt) ? std::to_string(key.integer()) : std::string(key.text());
       const bool named = IsText(key) || key.is(Kind::kInt);
       const bool tensor = !TensorIn(value).none(), module = IsModule(value), nested = value.is(Kind::kDict);
-      if (!named && (tensor || module)) return Malformed("a tensor stands under a key that is not a string").Where(Str("dict '", path, "'"));
+      if (!named && (tensor || module))
+        return Malformed("a tensor stands under a key that is not a string").Where(Str("dict '", path, "'"));
       if (!named) continue;
       if (!keys.insert(name).second) return Malformed(Str("the key '", Printable(Join(path, name)), "' stands twice"));
       if (tensor) {
@@ -125,7 +139,8 @@ class Collector {
       } else if (module || nested) {
         auto inner = module ? Module(value, Join(path, name), depth + 1) : Dict(value, Join(path, name), depth + 1);
         if (!inner.ok()) return inner;
-        if (!inner->empty() && IsAttributeName(name) && here.size() < kMaxAttributeItems) Put(&here, name, std::move(*inner));
+        if (!inner->empty() && IsAttributeName(name) && here.size() < kMaxAttributeItems)
+          Put(&here, name, std::move(*inner));
       } else {
         TERN_RETURN_IF_ERROR(AddAttribute(&here, name, value, path, 0));
       }
@@ -133,7 +148,8 @@ class Collector {
     return here;
   }
 
-  // torch.nn.Module.__dict__: parameters and buffers by name, then the modules inside, as state_dict() orders them. Gives the plain attributes.
+  // torch.nn.Module.__dict__: parameters and buffers by name, then the modules inside, as state_dict() orders them.
+  // Gives the plain attributes.
   Result<Json> Module(const PickleValue& module, const std::string& path, int depth) {
     TERN_RETURN_IF_ERROR(Visit(depth, path));
     ++modules_;
@@ -152,8 +168,10 @@ class Collector {
     for (size_t i = 0; i < inside.size(); ++i) {
       if (inside[i].none()) continue;
       const std::string name(inside.key(i).text());
-      if (!IsModule(inside[i])) return Malformed("a part of a module is no module").Where(Str("module '", Printable(Join(path, name)), "'"));
-      if (!keys.insert(name).second) return Malformed(Str("the module '", Printable(Join(path, name)), "' stands twice"));
+      if (!IsModule(inside[i]))
+        return Malformed("a part of a module is no module").Where(Str("module '", Printable(Join(path, name)), "'"));
+      if (!keys.insert(name).second)
+        return Malformed(Str("the module '", Printable(Join(path, name)), "' stands twice"));
       TERN_ASSIGN(Json inner, Module(inside[i], Join(path, name), depth + 1));
       if (IsAttributeName(name)) Put(&here, name, std::move(inner));
     }
@@ -166,16 +184,20 @@ class Collector {
       TERN_RETURN_IF_ERROR(Visit(0, path));
       if (dict[i].none()) continue;
       const std::string name = Join(path, dict.key(i).text());
-      if (TensorIn(dict[i]).none()) return Malformed("a parameter or buffer is no tensor").Where(Str("tensor '", Printable(name), "'"));
+      if (TensorIn(dict[i]).none())
+        return Malformed("a parameter or buffer is no tensor").Where(Str("tensor '", Printable(name), "'"));
       bool attribute = false;
-      for (size_t j = 0; j < std::min(not_saved.size(), kMaxAttributeItems); ++j) attribute |= not_saved[j].text() == dict.key(i).text();
+      for (size_t j = 0; j < std::min(not_saved.size(), kMaxAttributeItems); ++j)
+        attribute |= not_saved[j].text() == dict.key(i).text();
       TERN_RETURN_IF_ERROR(Add(dict[i], name, attribute));
     }
     return {};
   }
 
   static bool IsPrivate(std::string_view name) { return name.empty() || name[0] == '_'; }  // hooks, caches and the like
-  static bool IsPrintable(std::string_view text) { return !text.empty() && text.size() <= kMaxTensorNameBytes && CheckTensorName(text).ok(); }
+  static bool IsPrintable(std::string_view text) {
+    return !text.empty() && text.size() <= kMaxTensorNameBytes && CheckTensorName(text).ok();
+  }
   static bool IsAttributeName(std::string_view text) { return IsPrintable(text); }
 
   Status AddAttribute(Json* here, std::string_view name, const PickleValue& value, const std::string& path, int depth) {
@@ -191,20 +213,28 @@ class Collector {
     const auto nothing = [] { return std::optional<Json>(); };
     if (depth > kMaxAttributeDepth) return nothing();
     switch (value.kind()) {
-      case Kind::kNone: return std::optional<Json>(nullptr);
-      case Kind::kBool: return std::optional<Json>(value.boolean());
-      case Kind::kInt: return std::optional<Json>(value.integer());
-      case Kind::kFloat: return std::isfinite(value.number()) ? std::optional<Json>(value.number()) : nothing();
+      case Kind::kNone:
+        return std::optional<Json>(nullptr);
+      case Kind::kBool:
+        return std::optional<Json>(value.boolean());
+      case Kind::kInt:
+        return std::optional<Json>(value.integer());
+      case Kind::kFloat:
+        return std::isfinite(value.number()) ? std::optional<Json>(value.number()) : nothing();
       case Kind::kString:
       case Kind::kBytes:
         if (value.text().size() > kMaxAttributeText || !IsUtf8(value.text())) return nothing();
         return std::optional<Json>(std::string(value.text()));
       case Kind::kTuple:
       case Kind::kList:
-      case Kind::kSet: return ListAttribute(value, path, depth);
-      case Kind::kDict: return DictAttribute(value, path, depth);
-      case Kind::kObject: return ObjectAttribute(value, path, depth);
-      default: return nothing();
+      case Kind::kSet:
+        return ListAttribute(value, path, depth);
+      case Kind::kDict:
+        return DictAttribute(value, path, depth);
+      case Kind::kObject:
+        return ObjectAttribute(value, path, depth);
+      default:
+        return nothing();
     }
   }
   Result<std::optional<Json>> ListAttribute(const PickleValue& list, const std::string& path, int depth) {
@@ -242,14 +272,16 @@ class Collector {
     auto inner = DictAttribute(object.state(), path, depth);
     open_.erase(object.id());
     TERN_ASSIGN(auto out, std::move(inner));
-    if (out && IsPrintable(object.class_name()) && !out->contains("_class")) Put(&*out, "_class", std::string(object.class_name()));
+    if (out && IsPrintable(object.class_name()) && !out->contains("_class"))
+      Put(&*out, "_class", std::string(object.class_name()));
     return out;
   }
 
   Status Add(const PickleValue& value, std::string name, bool attribute) {
     auto fail = [&name](Status s) { return std::move(s).Where(Str("tensor '", Printable(name), "'")); };
     if (Status s = CheckTensorName(name); !s.ok()) return fail(std::move(s));
-    if (content_.tensors.size() >= kMaxCheckpointTensors) return Malformed("too many tensors").Got("more", Str("at most ", kMaxCheckpointTensors));
+    if (content_.tensors.size() >= kMaxCheckpointTensors)
+      return Malformed("too many tensors").Got("more", Str("at most ", kMaxCheckpointTensors));
     auto view = View(TensorIn(value));
     if (!view.ok()) return fail(view.status());
     if (!names_.insert(name).second) return fail(Malformed("the name stands twice"));
@@ -259,22 +291,28 @@ class Collector {
 
   // _rebuild_tensor[_v2](storage, offset, size, stride, ...)
   Result<StridedView> View(const PickleValue& tensor) const {
-    if (tensor.size() < 4 || !tensor[0].is(Kind::kPersistent) || !tensor[1].is(Kind::kInt) || !tensor[2].is(Kind::kTuple) || !tensor[3].is(Kind::kTuple))
+    if (tensor.size() < 4 || !tensor[0].is(Kind::kPersistent) || !tensor[1].is(Kind::kInt) ||
+        !tensor[2].is(Kind::kTuple) || !tensor[3].is(Kind::kTuple))
       return Malformed("the arguments that rebuild it are not storage, offset, size, stride");
     TERN_ASSIGN(TorchStorageId id, ReadTorchStorageId(tensor[0]));
     auto it = storages_.find(id.key);
     if (it == storages_.end()) return Malformed(Str("its storage '", Printable(id.key), "' is missing"));
-    if (it->second.type != id.type) return Malformed(Str("its storage '", Printable(id.key), "' is used with two types"));
+    if (it->second.type != id.type)
+      return Malformed(Str("its storage '", Printable(id.key), "' is used with two types"));
     StridedView view{id.type, {}, {}, tensor[1].integer(), it->second.bytes};
     if (id.is_view) {
-      const uint64_t size = static_cast<uint64_t>(DTypeBytes(id.type)), begin = static_cast<uint64_t>(id.view_offset), count = static_cast<uint64_t>(id.view_elements);
+      const uint64_t size = static_cast<uint64_t>(DTypeBytes(id.type)), begin = static_cast<uint64_t>(id.view_offset),
+                     count = static_cast<uint64_t>(id.view_elements);
       const uint64_t stored = view.storage.size() / size;
-      if (begin > stored || count > stored - begin) return Malformed("its storage is a view outside of another storage");
+      if (begin > stored || count > stored - begin)
+        return Malformed("its storage is a view outside of another storage");
       view.storage = view.storage.subspan(begin * size, count * size);
     }
     const PickleValue size = tensor[2], stride = tensor[3];
-    if (size.size() > static_cast<size_t>(Shape::kMaxRank)) return Malformed("too many dimensions").Got(size.size(), Str("at most ", Shape::kMaxRank));
-    if (size.size() != stride.size()) return Malformed("size and stride differ in their number").Got(stride.size(), size.size());
+    if (size.size() > static_cast<size_t>(Shape::kMaxRank))
+      return Malformed("too many dimensions").Got(size.size(), Str("at most ", Shape::kMaxRank));
+    if (size.size() != stride.size())
+      return Malformed("size and stride differ in their number").Got(stride.size(), size.size());
     for (size_t i = 0; i < size.size(); ++i) {
       if (!size[i].is(Kind::kInt) || !stride[i].is(Kind::kInt)) return Malformed("a dimension or stride is no integer");
       view.shape.Push(size[i].integer());
@@ -315,10 +353,13 @@ std::optional<DType> StorageType(std::string_view name) {
 
 }  // namespace
 
-bool IsTorchModuleId(const PickleValue& id) { return id.size() >= 2 && id[0].text() == "module"; }
+bool IsTorchModuleId(const PickleValue& id) {
+  return id.size() >= 2 && id[0].text() == "module";
+}
 
 Result<TorchStorageId> ReadTorchStorageId(const PickleValue& id) {
-  if (id.size() < 5 || id.size() > 6 || id[0].text() != "storage" || !id[1].is(Kind::kGlobal) || !IsText(id[2]) || !id[4].is(Kind::kInt))
+  if (id.size() < 5 || id.size() > 6 || id[0].text() != "storage" || !id[1].is(Kind::kGlobal) || !IsText(id[2]) ||
+      !id[4].is(Kind::kInt))
     return Malformed("a persistent id is not ('storage', class, key, location, elements)");
   TorchStorageId out;
   auto type = StorageType(id[1].text());
@@ -326,10 +367,12 @@ Result<TorchStorageId> ReadTorchStorageId(const PickleValue& id) {
   out.type = *type;
   out.key = id[2].text();
   out.elements = id[4].integer();
-  if (out.elements < 0 || !CheckedMul(out.elements, DTypeBytes(out.type))) return Malformed(Str("the element count ", out.elements, " of storage '", Printable(out.key), "' is out of range"));
+  if (out.elements < 0 || !CheckedMul(out.elements, DTypeBytes(out.type)))
+    return Malformed(Str("the element count ", out.elements, " of storage '", Printable(out.key), "' is out of range"));
   if (id.size() == 6 && !id[5].none()) {
     const PickleValue view = id[5];
-    if (!view.is(Kind::kTuple) || view.size() != 3 || !view[1].is(Kind::kInt) || !view[2].is(Kind::kInt) || view[1].integer() < 0 || view[2].integer() < 0)
+    if (!view.is(Kind::kTuple) || view.size() != 3 || !view[1].is(Kind::kInt) || !view[2].is(Kind::kInt) ||
+        view[1].integer() < 0 || view[2].integer() < 0)
       return Malformed("a storage view is not (key, offset, elements)");
     out.is_view = true;
     out.view_offset = view[1].integer();
@@ -338,6 +381,8 @@ Result<TorchStorageId> ReadTorchStorageId(const PickleValue& id) {
   return out;
 }
 
-Result<TorchContent> CollectTorchTensors(const PickleTree& tree, const TorchStorages& storages) { return Collector(tree, storages).Run(); }
+Result<TorchContent> CollectTorchTensors(const PickleTree& tree, const TorchStorages& storages) {
+  return Collector(tree, storages).Run();
+}
 
 }  // namespace tern

@@ -31,9 +31,15 @@ struct Central {
   uint64_t bytes = 0, header_offset = 0;
 };
 
-Result<uint16_t> U16(ByteReader& r) { return r.Read<uint16_t>(); }
-Result<uint32_t> U32(ByteReader& r) { return r.Read<uint32_t>(); }
-Result<uint64_t> U64(ByteReader& r) { return r.Read<uint64_t>(); }
+Result<uint16_t> U16(ByteReader& r) {
+  return r.Read<uint16_t>();
+}
+Result<uint32_t> U32(ByteReader& r) {
+  return r.Read<uint32_t>();
+}
+Result<uint64_t> U64(ByteReader& r) {
+  return r.Read<uint64_t>();
+}
 
 Result<Directory> ReadEnd64(std::span<const uint8_t> bytes, uint64_t locator_at, const Directory& end32) {
   ByteReader r(bytes);
@@ -42,11 +48,14 @@ Result<Directory> ReadEnd64(std::span<const uint8_t> bytes, uint64_t locator_at,
   TERN_ASSIGN(uint64_t end_at, U64(r));
   TERN_ASSIGN(uint32_t disks, U32(r));
   if (disk != 0 || disks > 1) return Malformed("the zip archive is split over several files");
-  if (locator_at < kEnd64Bytes || end_at != locator_at - kEnd64Bytes) return Malformed("the zip64 end record is not where its locator says").Got(end_at, locator_at < kEnd64Bytes ? 0 : locator_at - kEnd64Bytes);
+  if (locator_at < kEnd64Bytes || end_at != locator_at - kEnd64Bytes)
+    return Malformed("the zip64 end record is not where its locator says")
+        .Got(end_at, locator_at < kEnd64Bytes ? 0 : locator_at - kEnd64Bytes);
   TERN_RETURN_IF_ERROR(r.Seek(end_at));
   TERN_ASSIGN(uint32_t signature, U32(r));
   TERN_ASSIGN(uint64_t record_bytes, U64(r));
-  if (signature != kEnd64Signature || record_bytes != kEnd64Bytes - 12) return Malformed("the zip64 end record is damaged");
+  if (signature != kEnd64Signature || record_bytes != kEnd64Bytes - 12)
+    return Malformed("the zip64 end record is damaged");
   TERN_RETURN_IF_ERROR(r.Skip(4));  // versions
   TERN_ASSIGN(uint32_t this_disk, U32(r));
   TERN_ASSIGN(uint32_t first_disk, U32(r));
@@ -58,9 +67,12 @@ Result<Directory> ReadEnd64(std::span<const uint8_t> bytes, uint64_t locator_at,
   TERN_ASSIGN(d.offset, U64(r));
   if (here != d.entries) return Malformed("the zip archive is split over several files");
   // The short record may only repeat the long one, or refer to it.
-  if ((end32.entries != 0xffff && end32.entries != d.entries) || (end32.bytes != kIn64 && end32.bytes != d.bytes) || (end32.offset != kIn64 && end32.offset != d.offset))
+  if ((end32.entries != 0xffff && end32.entries != d.entries) || (end32.bytes != kIn64 && end32.bytes != d.bytes) ||
+      (end32.offset != kIn64 && end32.offset != d.offset))
     return Malformed("the zip64 end record contradicts the end record");
-  if (d.offset > end_at || d.bytes != end_at - d.offset) return Malformed("the central directory does not end at the zip64 end record").Got(Str(d.bytes, " bytes at ", d.offset), Str("end at ", end_at));
+  if (d.offset > end_at || d.bytes != end_at - d.offset)
+    return Malformed("the central directory does not end at the zip64 end record")
+        .Got(Str(d.bytes, " bytes at ", d.offset), Str("end at ", end_at));
   return d;
 }
 
@@ -71,7 +83,8 @@ Result<Directory> ReadEnd(std::span<const uint8_t> bytes) {
   TERN_RETURN_IF_ERROR(r.Seek(end_at));
   TERN_ASSIGN(uint32_t signature, U32(r));
   if (signature != kEndSignature)
-    return Malformed("no zip end record at the end of the file").Hint("The file is truncated, or something was appended to it");
+    return Malformed("no zip end record at the end of the file")
+        .Hint("The file is truncated, or something was appended to it");
   TERN_ASSIGN(uint16_t disk, U16(r));
   TERN_ASSIGN(uint16_t first_disk, U16(r));
   TERN_ASSIGN(uint16_t here, U16(r));
@@ -80,7 +93,8 @@ Result<Directory> ReadEnd(std::span<const uint8_t> bytes) {
   TERN_ASSIGN(uint32_t offset, U32(r));
   TERN_ASSIGN(uint16_t comment, U16(r));
   if (comment != 0) return Malformed("the zip archive has a comment");
-  if ((disk != 0 && disk != 0xffff) || (first_disk != 0 && first_disk != 0xffff) || here != entries) return Malformed("the zip archive is split over several files");
+  if ((disk != 0 && disk != 0xffff) || (first_disk != 0 && first_disk != 0xffff) || here != entries)
+    return Malformed("the zip archive is split over several files");
   Directory d{entries, directory_bytes, offset};
   if (end_at >= kLocator64Bytes) {
     ByteReader locator(bytes);
@@ -88,14 +102,17 @@ Result<Directory> ReadEnd(std::span<const uint8_t> bytes) {
     TERN_ASSIGN(uint32_t mark, U32(locator));
     if (mark == kLocator64Signature) return ReadEnd64(bytes, end_at - kLocator64Bytes, d);
   }
-  if (d.offset > end_at || d.bytes != end_at - d.offset) return Malformed("the central directory does not end at the end record").Got(Str(d.bytes, " bytes at ", d.offset), Str("end at ", end_at));
+  if (d.offset > end_at || d.bytes != end_at - d.offset)
+    return Malformed("the central directory does not end at the end record")
+        .Got(Str(d.bytes, " bytes at ", d.offset), Str("end at ", end_at));
   return d;
 }
 
 Status CheckEntryName(std::string_view name) {
   auto refuse = [&](const char* why) { return Malformed(Str("the zip entry name '", Printable(name), "' ", why)); };
   if (!CheckTensorName(name).ok()) return refuse("is empty, too long or not plain text");
-  if (name.front() == '/' || name.find('\\') != std::string_view::npos || name.find(':') != std::string_view::npos) return refuse("is not a relative path");
+  if (name.front() == '/' || name.find('\\') != std::string_view::npos || name.find(':') != std::string_view::npos)
+    return refuse("is not a relative path");
   if (name.back() == '/') return refuse("is a folder");
   for (size_t at = 0; at <= name.size();) {
     size_t end = std::min(name.find('/', at), name.size());
@@ -153,7 +170,9 @@ Result<Central> ReadCentral(ByteReader& r) {
   auto refuse = [&](std::string what) { return Malformed(std::move(what)).Where(Str("zip entry '", c.name, "'")); };
   if (c.flags & kEncrypted) return refuse("is encrypted");
   if (c.flags & ~(kHasDescriptor | kUtf8Name)) return refuse(Str("has unknown flag bits ", c.flags));
-  if (method != 0) return refuse(Str("is compressed (method ", method, ")")).Hint("torch stores its entries; archives made by other tools are not read");
+  if (method != 0)
+    return refuse(Str("is compressed (method ", method, ")"))
+        .Hint("torch stores its entries; archives made by other tools are not read");
   if (disk != 0) return refuse("lies on another disk");
 
   auto wide = Zip64Values(extra, extra_at);
@@ -183,11 +202,13 @@ bool LocalSizeAgrees(uint32_t value, uint64_t truth, bool descriptor, const std:
 }
 
 // Checks the local header and gives the data; *end is where the entry ends (without its descriptor).
-Result<std::span<const uint8_t>> ReadLocal(std::span<const uint8_t> bytes, uint64_t directory_at, const Central& c, uint64_t* end) {
+Result<std::span<const uint8_t>> ReadLocal(std::span<const uint8_t> bytes, uint64_t directory_at, const Central& c,
+                                           uint64_t* end) {
   ByteReader r(bytes.first(directory_at));
   TERN_RETURN_IF_ERROR(r.Seek(c.header_offset));
   TERN_ASSIGN(uint32_t signature, U32(r));
-  if (signature != kLocalSignature) return Malformed("no local header where the central directory says").Where(Str("offset ", c.header_offset));
+  if (signature != kLocalSignature)
+    return Malformed("no local header where the central directory says").Where(Str("offset ", c.header_offset));
   TERN_RETURN_IF_ERROR(r.Skip(2));  // version
   TERN_ASSIGN(uint16_t flags, U16(r));
   TERN_ASSIGN(uint16_t method, U16(r));
@@ -207,8 +228,10 @@ Result<std::span<const uint8_t>> ReadLocal(std::span<const uint8_t> bytes, uint6
   if (method != 0) return differ("method").Got(method, 0);
   if (crc32 != c.crc32 && !(descriptor && crc32 == 0)) return differ("CRC").Got(crc32, c.crc32);
   TERN_ASSIGN(auto wide, Zip64Values(extra, extra_at));
-  if (!LocalSizeAgrees(plain, c.bytes, descriptor, wide) || !LocalSizeAgrees(compressed, c.bytes, descriptor, wide)) return differ("size").Got(plain, c.bytes);
-  if (c.bytes > r.remaining()) return Malformed(Str("says ", c.bytes, " bytes, ", r.remaining(), " remain before the central directory"));
+  if (!LocalSizeAgrees(plain, c.bytes, descriptor, wide) || !LocalSizeAgrees(compressed, c.bytes, descriptor, wide))
+    return differ("size").Got(plain, c.bytes);
+  if (c.bytes > r.remaining())
+    return Malformed(Str("says ", c.bytes, " bytes, ", r.remaining(), " remain before the central directory"));
   TERN_ASSIGN(auto data, r.Bytes(c.bytes));
   *end = r.position();
   return data;
@@ -225,7 +248,9 @@ Status CheckDescriptor(std::span<const uint8_t> gap, const Central& c, uint64_t 
     TERN_ASSIGN(uint32_t signature, U32(r));
     if (signature != kDescriptorSignature) return Malformed("its data descriptor is damaged").Where(Str("offset ", at));
   } else if (gap.size() != 12 && gap.size() != 20) {
-    return Malformed("its data descriptor is missing or of a wrong size").Where(Str("offset ", at)).Got(Str(gap.size(), " bytes"), "12, 16, 20 or 24");
+    return Malformed("its data descriptor is missing or of a wrong size")
+        .Where(Str("offset ", at))
+        .Got(Str(gap.size(), " bytes"), "12, 16, 20 or 24");
   }
   TERN_ASSIGN(uint32_t crc32, U32(r));
   const bool wide = r.remaining() == 16;
@@ -237,17 +262,22 @@ Status CheckDescriptor(std::span<const uint8_t> gap, const Central& c, uint64_t 
       TERN_ASSIGN(size, U32(r));
     }
   }
-  if (crc32 != c.crc32 || sizes[0] != c.bytes || sizes[1] != c.bytes) return Malformed("its data descriptor contradicts the central directory").Where(Str("offset ", at));
+  if (crc32 != c.crc32 || sizes[0] != c.bytes || sizes[1] != c.bytes)
+    return Malformed("its data descriptor contradicts the central directory").Where(Str("offset ", at));
   return {};
 }
 
 }  // namespace
 
-bool LooksLikeZip(std::span<const uint8_t> bytes) { return bytes.size() >= 4 && bytes[0] == 'P' && bytes[1] == 'K' && ((bytes[2] == 3 && bytes[3] == 4) || (bytes[2] == 5 && bytes[3] == 6)); }
+bool LooksLikeZip(std::span<const uint8_t> bytes) {
+  return bytes.size() >= 4 && bytes[0] == 'P' && bytes[1] == 'K' &&
+         ((bytes[2] == 3 && bytes[3] == 4) || (bytes[2] == 5 && bytes[3] == 6));
+}
 
 Result<ZipArchive> ZipArchive::Parse(std::span<const uint8_t> bytes) {
   TERN_ASSIGN(Directory directory, ReadEnd(bytes));
-  if (directory.entries > kMaxEntries) return Malformed("too many zip entries").Got(directory.entries, Str("at most ", kMaxEntries));
+  if (directory.entries > kMaxEntries)
+    return Malformed("too many zip entries").Got(directory.entries, Str("at most ", kMaxEntries));
   ByteReader r(bytes.subspan(directory.offset, directory.bytes), directory.offset);
   TERN_RETURN_IF_ERROR(r.CheckCount(directory.entries, kCentralBytes));
 
@@ -255,7 +285,8 @@ Result<ZipArchive> ZipArchive::Parse(std::span<const uint8_t> bytes) {
   std::vector<Central> centrals;
   for (uint64_t i = 0; i < directory.entries; ++i) {
     TERN_ASSIGN(Central c, ReadCentral(r));
-    if (!out.by_name_.emplace(c.name, i).second) return Malformed("the entry stands twice").Where(Str("zip entry '", c.name, "'"));
+    if (!out.by_name_.emplace(c.name, i).second)
+      return Malformed("the entry stands twice").Where(Str("zip entry '", c.name, "'"));
     centrals.push_back(std::move(c));
   }
   if (!r.done()) return Malformed(Str(r.remaining(), " bytes lie behind the last entry of the central directory"));
@@ -274,13 +305,16 @@ Result<ZipArchive> ZipArchive::Parse(std::span<const uint8_t> bytes) {
     out.entries_.push_back({c.name, *data, c.crc32, c.header_offset});
   }
   std::sort(extents.begin(), extents.end(), [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
-  if ((extents.empty() ? directory.offset : extents[0].begin) != 0) return Malformed("something stands before the first zip entry");
+  if ((extents.empty() ? directory.offset : extents[0].begin) != 0)
+    return Malformed("something stands before the first zip entry");
   for (size_t i = 0; i < extents.size(); ++i) {
     const Central& c = centrals[extents[i].entry];
     const uint64_t next = i + 1 < extents.size() ? extents[i + 1].begin : directory.offset;
     const std::string where = Str("zip entry '", c.name, "'");
-    if (next < extents[i].end) return Malformed(Str("overlaps the entry '", centrals[extents[i + 1].entry].name, "'")).Where(where);
-    if (Status s = CheckDescriptor(bytes.subspan(extents[i].end, next - extents[i].end), c, extents[i].end); !s.ok()) return Malformed(s.message()).Where(where);
+    if (next < extents[i].end)
+      return Malformed(Str("overlaps the entry '", centrals[extents[i + 1].entry].name, "'")).Where(where);
+    if (Status s = CheckDescriptor(bytes.subspan(extents[i].end, next - extents[i].end), c, extents[i].end); !s.ok())
+      return Malformed(s.message()).Where(where);
   }
   return out;
 }

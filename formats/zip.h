@@ -1,7 +1,9 @@
-// Zip archives whose entries are stored, not compressed: the container of torch.save since 1.6. A strict reader, so that no two readers can disagree.
+// Zip archives whose entries are stored, not compressed: the container of torch.save since 1.6. A strict reader, so
+// that no two readers can disagree.
 //
-// The archive must fill the file from its first byte to its last: local headers, data and descriptors without gap or overlap, the central directory, the
-// end records. Central and local headers must say the same. Compressed, encrypted, split and duplicate entries and names that are paths outside are refused.
+// The archive must fill the file from its first byte to its last: local headers, data and descriptors without gap or
+// overlap, the central directory, the end records. Central and local headers must say the same. Compressed, encrypted,
+// split and duplicate entries and names that are paths outside are refused.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +20,7 @@ namespace tern {
 struct ZipEntry {
   std::string name;
   std::span<const uint8_t> data;
-  uint32_t crc32 = 0;        // as the central directory says; not checked here
+  uint32_t crc32 = 0;  // as the central directory says; not checked here
   uint64_t header_offset = 0;
 };
 

@@ -17,7 +17,9 @@ std::string File(const std::string& header, size_t data_bytes) {
   std::string out(reinterpret_cast<const char*>(&n), 8);
   return out + header + std::string(data_bytes, '\1');
 }
-std::span<const uint8_t> Bytes(const std::string& s) { return {reinterpret_cast<const uint8_t*>(s.data()), s.size()}; }
+std::span<const uint8_t> Bytes(const std::string& s) {
+  return {reinterpret_cast<const uint8_t*>(s.data()), s.size()};
+}
 
 std::string ErrorOf(const std::string& file) {
   auto parsed = Safetensors::Parse(Bytes(file));
@@ -66,7 +68,8 @@ TEST_CASE("safetensors: an unaligned tensor is aligned by Open") {
   ScratchFolder scratch;
   uint8_t byte = 3;
   double value = 0.125;
-  REQUIRE(WriteSafetensors(scratch / "u", {{"b", {&byte, DType::u8, Shape{1}}}, {"d", {&value, DType::f64, Shape{1}}}}).ok());
+  REQUIRE(WriteSafetensors(scratch / "u", {{"b", {&byte, DType::u8, Shape{1}}}, {"d", {&value, DType::f64, Shape{1}}}})
+              .ok());
   auto read = Safetensors::Open(scratch / "u");
   REQUIRE(read.ok());
   const ConstTensor* d = read->Find("d");
@@ -89,9 +92,10 @@ TEST_CASE("safetensors: every layout rule has its own message") {
   CHECK(ErrorOf(File("{" + w + "}", 8)).empty());
   CHECK(ErrorOf(File("{" + w + "}    ", 8)).empty());  // padding
   CHECK(ErrorOf(File("{}", 0)).empty());
-  CHECK(ErrorOf("") .find("empty") != std::string::npos);
+  CHECK(ErrorOf("").find("empty") != std::string::npos);
   CHECK(ErrorOf("1234567").find("too short") != std::string::npos);
-  CHECK(ErrorOf(std::string("\xff\xff\xff\xff\xff\xff\xff\xff{}", 10)).find("header says 18446744073709551615") != std::string::npos);
+  CHECK(ErrorOf(std::string("\xff\xff\xff\xff\xff\xff\xff\xff{}", 10)).find("header says 18446744073709551615") !=
+        std::string::npos);
   CHECK(ErrorOf(File("{" + w + "}", 8).substr(0, 30)).find("remain") != std::string::npos);
   CheckError(" {" + w + "}", 8, "does not begin with '{'");
   CheckError("[]", 0, "does not begin with '{'");
@@ -147,7 +151,9 @@ TEST_CASE("strided view: rows of windows and transposed matrices, in every type"
   CHECK_FALSE(StridedView{DType::f32, Shape{2}, {-1}, 5, bytes}.Check().ok());
   CHECK_FALSE(StridedView{DType::f32, Shape{2}, {INT64_MAX}, 5, bytes}.Check().ok());
   CHECK_FALSE(StridedView{DType::f32, Shape{INT64_MAX, 2}, {0, 0}, 0, bytes}.Check().ok());
-  CHECK_FALSE(StridedView{DType::f32, Shape{int64_t{1} << 40}, {0}, 0, bytes}.Check().ok());  // one number pretending to be a tensor
+  CHECK_FALSE(StridedView{DType::f32, Shape{int64_t{1} << 40}, {0}, 0, bytes}
+                  .Check()
+                  .ok());  // one number pretending to be a tensor
   CHECK_FALSE(StridedView{DType::f32, Shape{}, {}, 40, bytes}.Check().ok());
   CHECK(StridedView{DType::f32, Shape{0, 7}, {99, 99}, 99, bytes}.Check().ok());
 
