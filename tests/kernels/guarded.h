@@ -12,12 +12,16 @@ class Guarded {
  public:
   // `shift`: elements that the array is moved off 64-byte alignment.
   explicit Guarded(int64_t n, int64_t shift = 0)
-      : n_(n), bytes_((n + shift) * static_cast<int64_t>(sizeof(T)) + 3 * kGuard, kFill) {
+      : n_(n), shift_(shift), bytes_((n + shift) * static_cast<int64_t>(sizeof(T)) + 3 * kGuard, kFill) {
     auto at = reinterpret_cast<uintptr_t>(bytes_.data()) + kGuard;
     at = (at + 63) / 64 * 64 + static_cast<uintptr_t>(shift) * sizeof(T);
     data_ = reinterpret_cast<T*>(at);
     for (int64_t i = 0; i < n; ++i) data_[i] = T{};
   }
+  Guarded(const Guarded& other) : Guarded(other.n_, other.shift_) {
+    if (n_ > 0) std::memcpy(data_, other.data_, static_cast<size_t>(n_) * sizeof(T));
+  }
+  Guarded& operator=(const Guarded&) = delete;
   T* data() { return data_; }
   const T* data() const { return data_; }
   T& operator[](int64_t i) { return data_[i]; }
@@ -37,7 +41,7 @@ class Guarded {
  private:
   static constexpr int64_t kGuard = 128;
   static constexpr uint8_t kFill = 0xa5;
-  int64_t n_;
+  int64_t n_, shift_;
   std::vector<uint8_t> bytes_;
   T* data_;
 };
