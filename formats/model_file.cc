@@ -8,6 +8,7 @@
 #include "engine/base/checked.h"
 #include "engine/base/hash.h"
 #include "engine/base/utf8.h"
+#include "engine/kernels/packed.h"
 #include "formats/file_kind.h"
 #include "formats/model_file_layout.h"
 
@@ -38,9 +39,7 @@ Result<uint64_t> StoredBytes(DType type, Layout layout, const Shape& shape) {
   if (shape.rank() != 2) return Malformed("layout panel16 is for matrices").Got(Str("rank ", shape.rank()), 2);
   if (type != DType::f32 && type != DType::f16 && type != DType::bf16)
     return Malformed("layout panel16 is for f32, f16 and bf16").Got(DTypeName(type), "one of these");
-  int64_t n = RoundUp(shape[0], 16), k = RoundUp(shape[1], type == DType::f32 ? 1 : 2);
-  auto padded = CheckedMul(n, k);  // up to 32 times the elements
-  auto bytes = padded ? CheckedMul(*padded, DTypeBytes(type)) : std::nullopt;
+  auto bytes = PackedBytes(type, shape[0], shape[1]);
   if (!bytes) return Malformed(Str("the size of shape ", shape, " overflows"));
   return static_cast<uint64_t>(*bytes);
 }

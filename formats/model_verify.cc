@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/base/hash.h"
+#include "engine/kernels/packed.h"
 #include "formats/model_file.h"
 #include "formats/model_file_layout.h"
 
@@ -39,23 +40,6 @@ void CountNonFiniteBytes(DType type, std::span<const uint8_t> bytes, ModelFile::
   if (type == DType::f16) CountBits<uint16_t>(bytes, 0x7c00, 0x3ff, out);
   if (type == DType::bf16) CountBits<uint16_t>(bytes, 0x7f80, 0x7f, out);
   if (type == DType::f64) CountBits<uint64_t>(bytes, 0x7ff0000000000000, 0xfffffffffffff, out);
-}
-
-// Zeros beyond N and K of W [N, K] in panels of 16 rows.
-bool PanelPaddingIsZero(const TensorRecord& t, const uint8_t* data) {
-  const int64_t n = t.shape[0], k = t.shape[1], pair = t.type == DType::f32 ? 1 : 2;
-  const int64_t element = DTypeBytes(t.type), padded_k = RoundUp(k, pair), panels = CeilDiv(n, 16);
-  for (int64_t p = 0; p < panels; ++p) {
-    const int64_t columns = std::min<int64_t>(16, n - p * 16);
-    if (columns == 16 && padded_k == k) continue;
-    for (int64_t kk = columns == 16 ? k - k % pair : 0; kk < padded_k; ++kk)
-      for (int64_t c = 0; c < 16; ++c) {
-        if (c < columns && kk < k) continue;
-        const int64_t at = p * padded_k * 16 + kk / pair * 16 * pair + c * pair + kk % pair;
-        if (!AllZero({data + at * element, static_cast<size_t>(element)})) return false;
-      }
-  }
-  return true;
 }
 
 // One pass over the ranges of a file.
@@ -128,7 +112,7 @@ Status ModelFile::Verify(const VerifyOptions& options, std::vector<NonFinite>* n
     TERN_ASSIGN(uint64_t digest, verifier.Digest(t.offset, t.bytes, t.type, non_finite ? &counts : nullptr));
     if (digest != t.digest)
       differs("tensor", t.name, digest, t.digest);
-    else if (t.layout == Layout::kPanel16 && !PanelPaddingIsZero(t, bytes_.data() + t.offset))
+    else if (t.layout == Layout::kPanel16 && !PaddingIsZero({data(t), t.type, t.shape[0], t.shape[1]}))
       return Malformed("the padding of the panels is not zero")
           .Where(Str("tensor '", Printable(t.name), "'"))
           .File(path_);

@@ -2,12 +2,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <set>
 
 #include "engine/base/checked.h"
 #include "engine/base/file.h"
 #include "engine/base/hash.h"
+#include "engine/kernels/packed.h"
 #include "formats/model_file.h"
 #include "formats/model_file_layout.h"
 
@@ -37,20 +39,28 @@ int64_t RowCount(const Shape& shape) {
   return shape.rank() == 0 ? 1 : shape[0];
 }
 
-// count numbers to the stored type; false if a finite one does not fit.
-bool Convert(const float* in, int64_t count, DType type, uint8_t* out) {
-  bool fits = true;
-  for (int64_t i = 0; i < count; ++i) {
-    if (type == DType::f32) {
-      std::memcpy(out + i * 4, in + i, 4);
-      continue;
-    }
-    uint16_t bits = type == DType::bf16 ? F32ToBf16(in[i]) : F32ToF16(in[i]);
-    std::memcpy(out + i * 2, &bits, 2);
-    uint16_t exponent = type == DType::bf16 ? 0x7f80 : 0x7c00;
-    if ((bits & exponent) == exponent && std::isfinite(in[i])) fits = false;
+void Convert(const float* in, int64_t count, DType type, uint8_t* out) {
+  if (type == DType::f32) {
+    std::memcpy(out, in, static_cast<size_t>(count) * 4);
+    return;
   }
+  for (int64_t i = 0; i < count; ++i) {
+    const uint16_t bits = type == DType::bf16 ? F32ToBf16(in[i]) : F32ToF16(in[i]);
+    std::memcpy(out + i * 2, &bits, 2);
+  }
+}
+
+// Whether no finite number becomes infinite: from halfway between the largest finite number and the next power of two.
+bool Fits(const float* in, int64_t count, DType type) {
+  const float least = type == DType::f16 ? 65520.0f : 0x1.ffp127f;
+  bool fits = true;
+  for (int64_t i = 0; i < count; ++i)
+    fits &= !(std::fabs(in[i]) >= least && std::fabs(in[i]) <= std::numeric_limits<float>::max());
   return fits;
+}
+
+Status TooLarge() {
+  return Status(Code::kNumeric, "a number is too large for the type");
 }
 
 }  // namespace
@@ -275,22 +285,19 @@ Status ModelFileWriter::State::PutRows(const TensorRecord& t, const float* rows,
   bool fits = true;
   for (int64_t at = 0; at < numbers; at += kStep) {
     const int64_t n = std::min(kStep, numbers - at);
-    fits &= Convert(rows + at, n, t.type, packed.data());
+    Convert(rows + at, n, t.type, packed.data());
+    fits &= t.type == DType::f32 || Fits(rows + at, n, t.type);
     TERN_RETURN_IF_ERROR(Put({packed.data(), static_cast<size_t>(n * DTypeBytes(t.type))}));
   }
-  return fits ? Status() : Status(Code::kNumeric, "a number is too large for the type");
+  return fits ? Status() : TooLarge();
 }
 
 Status ModelFileWriter::State::PutPanel(const TensorRecord& t, const float* rows, int64_t count) {
-  const int64_t k = t.shape[1], pair = t.type == DType::f32 ? 1 : 2, element = DTypeBytes(t.type);
-  packed.assign(static_cast<size_t>(RoundUp(k, pair) * 16 * element), 0);
-  bool fits = true;
-  for (int64_t c = 0; c < count; ++c)
-    for (int64_t kk = 0; kk < k; ++kk)
-      fits &= Convert(rows + c * k + kk, 1, t.type,
-                      packed.data() + (kk / pair * 16 * pair + c * pair + kk % pair) * element);
+  const int64_t k = t.shape[1];
+  packed.resize(static_cast<size_t>(PanelBytes(t.type, k)));
+  PackPanel(t.type, rows, k, count, k, packed.data());
   TERN_RETURN_IF_ERROR(Put(packed));
-  return fits ? Status() : Status(Code::kNumeric, "a number is too large for the type");
+  return t.type == DType::f32 || Fits(rows, count * k, t.type) ? Status() : TooLarge();
 }
 
 Status ModelFileWriter::State::PutPanels(const TensorRecord& t, const float* rows, int64_t count) {

@@ -244,6 +244,15 @@ TEST_CASE("numbers beyond f16 are refused, infinities and NaN pass") {
   Status s = writer->WriteRows(0, big, 1);
   CHECK(s.code() == Code::kNumeric);
   CHECK(s.message().find("tensor 'a'") != std::string::npos);
+  auto again =
+      ModelFileWriter::Create(folder.File("n"), Metadata(), {{"a", "", DType::f16, Layout::kPanel16, {1, 3}}}, {});
+  float edge[3] = {std::numeric_limits<float>::infinity(), 65519, -65519};
+  CHECK(again->WriteRows(0, edge, 1).ok());
+  auto wide =
+      ModelFileWriter::Create(folder.File("w"), Metadata(), {{"a", "", DType::bf16, Layout::kRows, {1, 2}}}, {});
+  float most[2] = {std::nextafter(0x1.ffp127f, 0.0f), std::numeric_limits<float>::max()};
+  CHECK(wide->WriteRows(0, most, 1).code() == Code::kNumeric);
+  CHECK(std::isfinite(Bf16ToF32(F32ToBf16(most[0]))));
 }
 
 TEST_CASE("sizes that overflow are refused") {
