@@ -69,6 +69,10 @@ Status Checkpoint::CheckUnchanged() const {
   return {};
 }
 
+void Checkpoint::ReleasePages() const {
+  for (const auto& file : files_) file->Advise(MappedFile::Advice::kDontNeed, 0, file->bytes().size());
+}
+
 Result<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path) {
   return CheckpointBuilder::Open(path);
 }

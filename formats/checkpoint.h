@@ -76,6 +76,8 @@ class Checkpoint {
   std::vector<std::string> SharedWith(std::string_view name) const;
   // kIo if a file was changed in place since Open.
   Status CheckUnchanged() const;
+  // Gives the pages that were read back to the system; they are read again when needed.
+  void ReleasePages() const;
 
  private:
   friend class CheckpointBuilder;

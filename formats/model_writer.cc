@@ -246,6 +246,9 @@ std::span<const TensorRecord> ModelFileWriter::tensors() const {
 uint64_t ModelFileWriter::file_bytes() const {
   return state_->file_bytes;
 }
+uint64_t ModelFileWriter::digest() const {
+  return state_->table_digest;
+}
 
 Status ModelFileWriter::State::PadUpTo(uint64_t offset) {
   static constexpr char kZeros[kPage] = {};

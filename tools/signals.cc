@@ -100,6 +100,7 @@ void InstallSignalHandlers() {
   bus.sa_flags = SA_SIGINFO;
   sigaction(SIGBUS, &bus, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
 }
 
 CancelToken& ProgramCancelToken() { return cancel_token; }

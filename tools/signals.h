@@ -5,7 +5,7 @@
 
 namespace tern {
 
-// SIGINT, SIGTERM, SIGHUP: the first cancels the token, a second one leaves at once with 128 + its number. SIGPIPE is ignored (a write reports it).
+// SIGINT, SIGTERM, SIGHUP: the first cancels the token, a second one leaves at once with 128 + its number. SIGPIPE and SIGXFSZ are ignored (a write reports them).
 // SIGBUS (a mapped file was truncated, or its disk failed) prints one line naming the file and leaves with 3. Descriptors 0 to 2 are opened if
 // they are closed, so that no file of ours can land on them.
 void InstallSignalHandlers();

@@ -3,10 +3,11 @@
 
 namespace tern {
 
-extern const Verb kCompletion, kHelp, kTokenize, kVerify, kVersion;
+extern const Verb kCompletion, kConvert, kHelp, kTokenize, kVerify, kVersion;
 
 std::span<const Verb* const> AllVerbs() {
   static const Verb* const kVerbs[] = {
+      &kConvert,
       &kVerify,
       &kTokenize,
       &kHelp,
