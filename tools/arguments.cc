@@ -364,10 +364,7 @@ Status ParseArguments(const Arguments& table, std::span<const std::string> words
   for (size_t i = 0; i < options.size(); ++i) {
     const Argument& flag = table.flags()[i];
     const std::vector<std::string>& values = options[i]->results();
-    if (values.empty()) {
-      if (flag.required) return UsageError(flag.name + " is missing").Hint(flag.name + " " + flag.value_name + ": " + flag.help);
-      continue;
-    }
+    if (values.empty()) continue;
     if (flag.value_name.empty()) {
       for (const std::string& value : values) {
         if (value != "true") return UsageError("takes no value").Where(flag.name);
@@ -380,7 +377,12 @@ Status ParseArguments(const Arguments& table, std::span<const std::string> words
       if (!stored.ok()) return std::move(stored).Where(flag.name);
     }
   }
-  return StorePlaces(table, app.remaining());
+  TERN_RETURN_IF_ERROR(StorePlaces(table, app.remaining()));  // an unknown flag is the likelier mistake
+  for (size_t i = 0; i < options.size(); ++i) {
+    const Argument& flag = table.flags()[i];
+    if (flag.required && options[i]->count() == 0) return UsageError(flag.name + " is missing").Hint(flag.name + " " + flag.value_name + ": " + flag.help);
+  }
+  return {};
 }
 
 }  // namespace tern

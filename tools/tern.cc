@@ -3,11 +3,12 @@
 
 namespace tern {
 
-extern const Verb kCompletion, kConvert, kHelp, kTokenize, kVerify, kVersion;
+extern const Verb kCompletion, kConvert, kHelp, kInspect, kTokenize, kVerify, kVersion;
 
 std::span<const Verb* const> AllVerbs() {
   static const Verb* const kVerbs[] = {
       &kConvert,
+      &kInspect,
       &kVerify,
       &kTokenize,
       &kHelp,
