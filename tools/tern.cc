@@ -3,7 +3,7 @@
 
 namespace tern {
 
-extern const Verb kCompletion, kConvert, kHelp, kInspect, kTokenize, kVerify, kVersion;
+extern const Verb kCompletion, kConvert, kFilter, kHelp, kInspect, kTokenize, kVerify, kVersion;
 
 std::span<const Verb* const> AllVerbs() {
   static const Verb* const kVerbs[] = {
@@ -11,6 +11,7 @@ std::span<const Verb* const> AllVerbs() {
       &kInspect,
       &kVerify,
       &kTokenize,
+      &kFilter,
       &kHelp,
       &kVersion,
       &kCompletion,

@@ -6,6 +6,7 @@ const std::vector<NamedRuleSet>& NamedRuleSets() {
   static const std::vector<NamedRuleSet> all = {
       {"gopher", MakeGopherQuality}, {"gopher-rep", MakeGopherRepetition}, {"c4", MakeC4},
       {"fineweb", MakeFineWeb},      {"c4-paragraphs", MakeC4Paragraphs},  {"encoding", MakeEncoding},
+      {"pii", MakePersonalData},
   };
   return all;
 }

@@ -53,6 +53,9 @@ std::unique_ptr<RuleSet> MakeFineWeb();
 // Encoding damage: replacement characters, control characters, UTF-8 read as Latin-1.
 std::unique_ptr<RuleSet> MakeEncoding();
 
+// Masks for personal data; removes nothing.
+std::unique_ptr<RuleSet> MakePersonalData();
+
 // Sentences of a text (12.5): a run of closing punctuation, closing marks, then white space or the end; an open rest counts one.
 int64_t CountSentences(std::string_view text);
 
