@@ -3,7 +3,15 @@
 
 namespace tern {
 
-extern const Verb kCompletion, kConvert, kFilter, kHelp, kInspect, kTokenize, kVerify, kVersion;
+// In alphabetical order, one a line.
+extern const Verb kCompletion;
+extern const Verb kConvert;
+extern const Verb kFilter;
+extern const Verb kHelp;
+extern const Verb kInspect;
+extern const Verb kTokenize;
+extern const Verb kVerify;
+extern const Verb kVersion;
 
 std::span<const Verb* const> AllVerbs() {
   static const Verb* const kVerbs[] = {

@@ -1,0 +1,128 @@
+// tern run: generates text from a decoder, as it comes; interactive when a person types.
+#include "engine/runtime/generate.h"
+#include "tools/input.h"
+#include "tools/model_options.h"
+
+namespace tern {
+namespace {
+
+class RunVerb : public Command {
+ public:
+  void Declare(Arguments& args) override {
+    model_.Declare(args);
+    args.Input("PROMPT", &prompt_, "a file, - for standard input, or the text itself");
+    args.Integer("--new-tokens", &generate_.new_tokens, 0, 1 << 30, "at most this many new tokens").Letter('n').ValueName("N");
+    args.Texts("--stop", &generate_.stop, "end before this text").ValueName("TEXT");
+    args.Flag("--ignore-eos", &generate_.ignore_eos, "go on after the end symbol");
+    args.Flag("--stats", &stats_, "say how long it took and what memory it needs (stderr)");
+    args.Heading("Sampling");
+    args.Real("--temperature", &sampler_.temperature, 0, 100, "0: always the most likely token");
+    args.Integer("--top-k", &sampler_.top_k, 0, 1 << 30, "only the K most likely tokens; 0: all").ValueName("K");
+    args.Real("--top-p", &sampler_.top_p, 1e-6, 1, "only the most likely tokens that together reach P");
+    args.Real("--min-p", &sampler_.min_p, 0, 1, "only tokens at least P times as likely as the most likely");
+    args.Real("--repetition-penalty", &sampler_.repetition_penalty, 0.01, 100, "above 1: recent tokens become less likely");
+    args.Integer("--seed", &seed_, 0, INT64_MAX, "the same seed gives the same text").ValueName("N");
+    args.Heading("Conversation");
+    args.Path("--save-state", &save_state_, "keep the conversation in this file at the end");
+    args.Path("--load-state", &load_state_, "go on with a conversation that was kept");
+  }
+
+  Status Run(Console& console) override {
+    sampler_.seed = static_cast<uint64_t>(seed_);
+    TERN_RETURN_IF_ERROR(CheckSamplerOptions(sampler_));
+    TERN_ASSIGN(auto model, model_.Open(console));
+    TERN_ASSIGN(tokenizer_, model->NeedTokenizer());
+    SessionOptions options;
+    options.threads = static_cast<int>(model_.threads);
+    options.plans = GeneratePlans(model->network().preferred_chunk());
+    options.cancel = &console.cancel();
+    TERN_ASSIGN(session_, Session::Create(model, options));
+    Conversation conversation(session_.get(), sampler_);
+    if (load_state_) TERN_RETURN_IF_ERROR(conversation.Restore(*load_state_));
+
+    // A continued conversation needs no prompt.
+    std::string prompt;
+    std::unique_ptr<TextInput> input;
+    if (!(load_state_ && !prompt_)) {
+      TERN_ASSIGN(input, TextInput::Open(prompt_, console));
+    }
+    if (input && input->is_terminal()) {
+      TERN_RETURN_IF_ERROR(Talk(conversation, *input, console));
+    } else {
+      if (input) TERN_RETURN_IF_ERROR(input->Document(&prompt).status());
+      TERN_RETURN_IF_ERROR(Answer(conversation, prompt, console));
+    }
+    if (save_state_) TERN_RETURN_IF_ERROR(conversation.Save(*save_state_));
+    return {};
+  }
+
+ private:
+  // Line by line with a person. Ctrl-C stops the answer that is being written; a second one leaves.
+  Status Talk(Conversation& conversation, TextInput& input, Console& console) {
+    talking_ = true;
+    console.Note("Type a line and press Enter; end with Ctrl-D.");
+    std::string line;
+    for (;;) {
+      console.Print(console.Bold("> "));
+      console.Flush();
+      TERN_ASSIGN(bool more, input.Line(&line));
+      if (!more) break;
+      TERN_RETURN_IF_ERROR(Answer(conversation, line, console));
+      if (console.signal() != 0) console.ForgetSignal();
+      if (!console.ok()) break;
+    }
+    console.Print("\n");
+    return {};
+  }
+
+  Status Answer(Conversation& conversation, const std::string& prompt, Console& console) {
+    std::vector<int32_t> ids;
+    TERN_RETURN_IF_ERROR(tokenizer_->EncodeIds(prompt, false, &ids));
+    std::string text;
+    auto listener = [&](std::string_view piece) {
+      if (console.json) text += piece;
+      else console.Print(piece), console.Flush();
+      return console.ok();
+    };
+    TERN_ASSIGN(GenerateReport report, conversation.Generate(ids, generate_, tokenizer_, listener));
+    static constexpr const char* kEnd[] = {"length", "eos", "stop", "cancelled", "closed"};
+    const double steps = static_cast<double>(report.ids.size());
+    const double rate = report.step_seconds > 0 ? steps / report.step_seconds : 0;
+    if (console.json) {
+      console.PrintJson({{"text", text},
+                         {"ids", report.ids},
+                         {"prompt_tokens", report.prompt_tokens},
+                         {"end", kEnd[static_cast<size_t>(report.end)]},
+                         {"prefill_seconds", report.prefill_seconds},
+                         {"seconds", report.step_seconds},
+                         {"tokens_per_second", rate}});
+    } else {
+      console.Print("\n");
+    }
+    if (stats_) {
+      const MemoryUse& m = session_->memory();
+      console.Note(Str("prompt ", report.prompt_tokens, " tokens in ", HumanSeconds(report.prefill_seconds), "; ", report.ids.size(), " new at ", Fixed(rate, 1), " tokens/s; ends by ",
+                       kEnd[static_cast<size_t>(report.end)]));
+      console.Note(Str("memory: weights ", HumanBytes(m.weights), ", tables ", HumanBytes(m.constants), ", state ", HumanBytes(m.state), ", arena ", HumanBytes(m.arena), "; ",
+                       session_->threads(), " threads, seed ", seed_));
+    }
+    if (report.end == GenerateReport::End::kCancelled && !talking_) return {Code::kCancelled, "cancelled"};
+    return {};
+  }
+
+  ModelFlags model_;
+  std::optional<std::string> prompt_, save_state_, load_state_;
+  GenerateOptions generate_;
+  SamplerOptions sampler_{0.8, 0, 0.95};
+  int64_t seed_ = 0;
+  bool stats_ = false, talking_ = false;
+  const Tokenizer* tokenizer_ = nullptr;
+  std::unique_ptr<Session> session_;
+};
+
+}  // namespace
+
+extern const Verb kRun = {"run", "Models", "generate text from a prompt", "tern run books.tern 'It was a dark night, and' --new-tokens 100\ntern run books.tern --temperature 0 < prompt.txt",
+                          Make<RunVerb>};
+
+}  // namespace tern
