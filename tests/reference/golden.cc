@@ -1,0 +1,83 @@
+#include "tests/reference/golden.h"
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/base/dtype.h"
+#include "engine/base/file.h"
+
+namespace tern {
+namespace {
+
+double At(const ConstTensor& t, int64_t i) {
+  switch (t.type) {
+    case DType::f32: return t.as<float>()[i];
+    case DType::f64: return t.as<double>()[i];
+    case DType::f16: return F16ToF32(t.as<uint16_t>()[i]);
+    case DType::bf16: return Bf16ToF32(t.as<uint16_t>()[i]);
+    case DType::i64: return static_cast<double>(t.as<int64_t>()[i]);
+    case DType::i32: return t.as<int32_t>()[i];
+    case DType::i16: return t.as<int16_t>()[i];
+    case DType::i8: return t.as<int8_t>()[i];
+    case DType::u8:
+    case DType::boolean: return t.as<uint8_t>()[i];
+  }
+  return 0;
+}
+
+}  // namespace
+
+double GoldenCase::Tolerance(const std::string& output) const {
+  const Json& t = meta["tolerance"];
+  if (t.is_number()) return t.get<double>();
+  return (t.contains(output) ? t[output] : t["*"]).get<double>();
+}
+
+std::vector<int64_t> GoldenCase::Chunks() const { return meta.contains("chunks") ? meta["chunks"].get<std::vector<int64_t>>() : std::vector<int64_t>(); }
+
+Result<std::vector<GoldenCase>> LoadGoldenCases(const std::string& source_folder, const std::string& family) {
+  const std::string root = source_folder + "/tests/golden/" + family;
+  std::vector<std::string> names;
+  if (DIR* dir = ::opendir(root.c_str())) {
+    while (struct dirent* e = ::readdir(dir))
+      if (e->d_name[0] != '.' && IsRegularFile(root + "/" + e->d_name + "/case.json")) names.push_back(e->d_name);
+    ::closedir(dir);
+  }
+  std::sort(names.begin(), names.end());
+  std::vector<GoldenCase> cases;
+  for (const std::string& name : names) {
+    GoldenCase c;
+    c.name = family + "/" + name;
+    c.folder = root + "/" + name;
+    TERN_ASSIGN(std::string text, ReadFile(c.folder + "/case.json", 1 << 20));
+    TERN_ASSIGN(c.meta, ParseJson(text));
+    TERN_ASSIGN(c.inputs, Safetensors::Open(c.folder + "/inputs.safetensors"));
+    TERN_ASSIGN(c.outputs, Safetensors::Open(c.folder + "/outputs.safetensors"));
+    cases.push_back(std::move(c));
+  }
+  if (cases.empty()) return IoError("no golden cases").File(root);
+  return cases;
+}
+
+std::string CompareGolden(const GoldenCase& golden, const std::string& output, const ConstTensor& got) {
+  const ConstTensor* want = golden.outputs.Find(output);
+  if (!want) return Str("nothing was recorded for ", output);
+  if (!(got.shape == want->shape)) return Str(output, ": shape ", got.shape, ", expected ", want->shape);
+  double scale = 1, worst = 0;
+  int64_t where = 0;
+  if (!golden.meta.contains("tolerance_rule"))
+    for (int64_t i = 0; i < want->shape.elements(); ++i)
+      if (std::isfinite(At(*want, i))) scale = std::max(scale, std::abs(At(*want, i)));
+  for (int64_t i = 0; i < want->shape.elements(); ++i) {
+    const double a = At(got, i), b = At(*want, i);
+    double d = a == b ? 0 : std::abs(a - b);
+    if (std::isnan(d)) d = HUGE_VAL;
+    if (d > worst) worst = d, where = i;
+  }
+  const double allowed = golden.Tolerance(output) * scale;
+  return worst <= allowed ? "" : Str(output, ": max |a-b| ", worst, ", allowed ", allowed, " at element ", where, ": got ", At(got, where), ", expected ", At(*want, where));
+}
+
+}  // namespace tern
