@@ -2,12 +2,13 @@
 
 #include <unordered_set>
 
+#include "models/encoder.h"
 #include "models/transformer_xl.h"
 
 namespace tern {
 
 std::span<const Architecture* const> Architectures() {
-  static const Architecture* const kAll[] = {&kTransformerXl};
+  static const Architecture* const kAll[] = {&kTransformerXl, &kAlbert, &kBert, &kRoberta, &kDistilBert};
   return kAll;
 }
 

@@ -71,6 +71,14 @@ Value Builder::Shared(std::string_view name, int64_t rows, int64_t n) {
   return v;
 }
 
+Value Builder::SharedTable(std::string_view name, int64_t entries, int64_t width) {
+  std::string prefix;
+  prefix.swap(prefix_);
+  Value v = Table(name, entries, width);
+  prefix.swap(prefix_);
+  return v;
+}
+
 void Builder::Use(Value v, bool multiplied) {
   if (!v.valid()) return;
   int32_t w = graph_.values[static_cast<size_t>(v.id)].weight;
@@ -171,6 +179,19 @@ Value Builder::AttendXl(int32_t state, Value q, Value u, Value v, Value position
   Check(extent(q).cols == attributes.heads * attributes.head_width, "attend_xl", "q does not fit the heads");
   return AddOp_(attributes, {q, u, v, positions}, extent(q), state);
 }
+
+Value Builder::AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes) {
+  Check(extent(q).cols == attributes.heads * attributes.head_width && extent(k) == extent(q) && extent(v) == extent(q), "attend_packed", "q, k and v do not fit the heads");
+  std::vector<Value> in{q, k, v, starts};
+  if (key_bias.valid()) in.push_back(key_bias);
+  return AddOp_(attributes, std::move(in), extent(q));
+}
+
+Value Builder::TakeRows(Value x, Value rows) { return AddOp_(TakeRowsOp{}, {x, rows}, {extent(rows).rows, extent(x).cols}); }
+
+Value Builder::MeanRows(Value x, Value starts, Dim sequences) { return AddOp_(MeanRowsOp{}, {x, starts}, {sequences, extent(x).cols}); }
+
+Value Builder::Normalize(Value x) { return AddOp_(NormalizeOp{}, {x}, extent(x)); }
 
 Value Builder::Sinusoid(Value inv_freq, int64_t distances) { return AddOp_(SinusoidOp{}, {inv_freq}, {distances, 2 * extent(inv_freq).cols}); }
 

@@ -46,6 +46,7 @@ class Builder {
 
   // A vector outside of all scopes: one for the whole model.
   Value Shared(std::string_view name, int64_t rows, int64_t n);
+  Value SharedTable(std::string_view name, int64_t entries, int64_t width);
 
   // A ring of keys and values; see StateSpec. Returns its number.
   int32_t KvState(std::string_view name, StateSpec spec);
@@ -61,6 +62,11 @@ class Builder {
   Value Columns(Value x, int64_t first, int64_t count);  // a view, costs nothing
   void AppendKv(int32_t state, Value k, Value v);
   Value AttendXl(int32_t state, Value q, Value u, Value v, Value positions, const AttendXlOp& attributes);
+  // key_bias may be absent.
+  Value AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes);
+  Value TakeRows(Value x, Value rows);
+  Value MeanRows(Value x, Value starts, Dim sequences);
+  Value Normalize(Value x);
   Value Sinusoid(Value inv_freq, int64_t distances);
   Value PackXlPositions(Value rk, int64_t heads, int64_t head_width);
   Value LogSoftmax(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, bool reversed);

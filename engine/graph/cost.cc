@@ -30,6 +30,10 @@ struct Coster {
     // q.k, (q+v).rk and p.v, each 2 * visible * Dh per head and row
     return {6 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0};
   }
+  Cost operator()(const AttendPackedOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
+  Cost operator()(const TakeRowsOp&) const { return {}; }
+  Cost operator()(const MeanRowsOp&) const { return {}; }
+  Cost operator()(const NormalizeOp&) const { return {}; }
   Cost operator()(const SinusoidOp&) const { return {}; }
   Cost operator()(const PackXlPositionsOp&) const { return {}; }
   Cost operator()(const LayerNormOp&) const { return {}; }

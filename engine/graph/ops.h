@@ -60,6 +60,30 @@ struct AttendXlOp {
   int64_t distances = 0;  // P
 };
 
+// q, k, v [r, A], starts [S+1, 1] i32 (row s of the batch is rows starts[s] .. starts[s+1]-1), key_bias [r, 1]? -> [r, A].
+// Softmax attention within each sequence of a batch that is packed without padding; a key with bias -inf is there as a query only.
+struct AttendPackedOp {
+  static constexpr std::string_view kName = "attend_packed";
+  int64_t heads = 1, head_width = 1;
+  int64_t longest = 0;  // no sequence has more rows
+};
+
+// x [r, D], rows [n, 1] i32 -> [n, D]
+struct TakeRowsOp {
+  static constexpr std::string_view kName = "take_rows";
+};
+
+// x [r, D], starts [S+1, 1] i32 -> [S, D]: the mean over the rows of each sequence
+struct MeanRowsOp {
+  static constexpr std::string_view kName = "mean_rows";
+};
+
+// x [r, D] -> x / max(|x|, epsilon), row by row
+struct NormalizeOp {
+  static constexpr std::string_view kName = "normalize";
+  float epsilon = 1e-12f;
+};
+
 // inv_freq [1, D/2] -> [P, D]: row p = sin(p * inv_freq) | cos(p * inv_freq), angle rounded to f32
 struct SinusoidOp {
   static constexpr std::string_view kName = "sinusoid";
@@ -89,7 +113,7 @@ struct TargetLogProbOp : SoftmaxSpec {
 };
 
 using OpSpec = std::variant<EmbedOp, MatMulOp, LayerNormOp, AddOp, LastRowsOp, AppendKvOp, AttendXlOp, SinusoidOp, PackXlPositionsOp, LogSoftmaxOp,
-                            TargetLogProbOp>;
+                            TargetLogProbOp, AttendPackedOp, TakeRowsOp, MeanRowsOp, NormalizeOp>;
 
 inline std::string_view OpName(const OpSpec& spec) {
   return std::visit([](const auto& op) { return std::decay_t<decltype(op)>::kName; }, spec);

@@ -40,6 +40,13 @@ struct ScratchOf {
   int64_t operator()(const AttendXlOp& a) const { return AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32) * threads; }
   int64_t operator()(const LogSoftmaxOp& s) const { return Softmax(s, false); }
   int64_t operator()(const TargetLogProbOp& s) const { return Softmax(s, true); }
+  int64_t operator()(const AttendPackedOp& a) const {
+    const int64_t longest = std::min(a.longest, g.Capacity(in(0).extent.rows));
+    return RoundUp(KvBytes(longest, a.head_width, a.head_width, DType::f32) + AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32), 64) * threads;
+  }
+  int64_t operator()(const TakeRowsOp&) const { return 0; }
+  int64_t operator()(const MeanRowsOp&) const { return 0; }
+  int64_t operator()(const NormalizeOp&) const { return 0; }
   int64_t operator()(const LayerNormOp&) const { return 0; }
   int64_t operator()(const AddOp&) const { return 0; }
   int64_t operator()(const LastRowsOp&) const { return 0; }
@@ -117,7 +124,7 @@ Status Executor::Run(const RunContext& context, std::span<const void* const> inp
     operands_[static_cast<size_t>(g.inputs[i].value)].data = const_cast<uint8_t*>(static_cast<const uint8_t*>(inputs[i]));
   for (size_t v = 0; v < g.values.size(); ++v) {
     const Dim& rows = g.values[v].extent.rows;
-    if (!rows.constant()) operands_[v].rows = rows.scale * context.tokens;
+    if (!rows.constant()) operands_[v].rows = rows.scale * context.lengths[static_cast<size_t>(rows.length)];
   }
   return RunPhase(plan_.run, arena_, context);
 }

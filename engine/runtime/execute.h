@@ -3,7 +3,9 @@
 // execute_linear.cc, execute_attention.cc and execute_softmax.cc hold one function per op; execute.cc resolves operands and calls them.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -30,8 +32,10 @@ struct RunContext {
   const Model* model = nullptr;
   const CancelToken* cancel = nullptr;
   uint8_t* states = nullptr;     // the session's state region
-  int64_t tokens = 0;            // T, new tokens per lane
-  int64_t position = 0;          // absolute position of the first of them (initial memory rows count)
+  std::array<int64_t, 4> lengths{};  // run-time values of Graph::lengths; a decoder's first is T, new tokens per lane
+  int64_t position = 0;          // a decoder's: absolute position of the first new token (initial memory rows count)
+
+  int64_t tokens() const { return lengths[0]; }
 };
 
 class Executor {
@@ -99,6 +103,10 @@ void Execute(const SinusoidOp& op, const OpCall& call);
 void Execute(const PackXlPositionsOp& op, const OpCall& call);
 void Execute(const LogSoftmaxOp& op, const OpCall& call);
 void Execute(const TargetLogProbOp& op, const OpCall& call);
+void Execute(const AttendPackedOp& op, const OpCall& call);
+void Execute(const TakeRowsOp& op, const OpCall& call);
+void Execute(const MeanRowsOp& op, const OpCall& call);
+void Execute(const NormalizeOp& op, const OpCall& call);
 
 // y[rows, N] = act(x W^T + bias), split over the gang by panels (and rows where panels are few). Bits do not depend on the split.
 // scratch: MatMulScratchBytes of at least these rows.

@@ -45,8 +45,8 @@ void Execute(const AppendKvOp&, const OpCall& call) {
   const Operand &k = call.in(0), &v = call.in(1);
   call.run.gang->For(s.lanes * s.heads, [&](int64_t i, int) {
     const int64_t lane = i / s.heads, head = i % s.heads;
-    const int64_t row = lane * call.run.tokens, column = head * s.head_width;
-    AppendKv(KvHead(s, call.state_data(), lane, head), call.run.position, call.run.tokens, k.f32() + row * k.stride + column, k.stride,
+    const int64_t row = lane * call.run.tokens(), column = head * s.head_width;
+    AppendKv(KvHead(s, call.state_data(), lane, head), call.run.position, call.run.tokens(), k.f32() + row * k.stride + column, k.stride,
              v.f32() + row * v.stride + column, v.stride);
   });
 }
@@ -54,7 +54,7 @@ void Execute(const AppendKvOp&, const OpCall& call) {
 void Execute(const AttendXlOp& op, const OpCall& call) {
   const StateSpec& s = call.state();
   const Operand &q = call.in(0), &u = call.in(1), &v = call.in(2), &positions = call.in(3), &out = call.out();
-  const int64_t tokens = call.run.tokens;
+  const int64_t tokens = call.run.tokens();
   const Split split = SplitQueries(tokens, op.heads, op.batch);
   const int64_t table_bytes = DistancePanelsBytes(op.distances - 1, op.head_width);
   const int64_t workspace_bytes = AttentionWorkspaceBytes(op.head_width, op.head_width, DType::f32);
@@ -80,6 +80,33 @@ void Execute(const AttendXlOp& op, const OpCall& call) {
     a.max_distance = op.distances - 1;
     a.u = u.f32() + column, a.v = v.f32() + column;
     call.run.model->attention().attend(a, block * split.block, std::min(tokens, (block + 1) * split.block), call.workspace + worker * workspace_bytes);
+  });
+}
+
+void Execute(const AttendPackedOp& op, const OpCall& call) {
+  const Operand &q = call.in(0), &k = call.in(1), &v = call.in(2), &starts = call.in(3), &out = call.out();
+  const float* key_bias = call.op.inputs.size() > 4 ? call.in(4).f32() : nullptr;  // null also if the caller bound nothing
+  const int64_t longest = std::min(op.longest, call.plan.graph.Capacity(call.plan.graph.values[static_cast<size_t>(call.op.inputs[0])].extent.rows));
+  const int64_t kv_bytes = KvBytes(longest, op.head_width, op.head_width, DType::f32);
+  const int64_t per_worker = RoundUp(kv_bytes + AttentionWorkspaceBytes(op.head_width, op.head_width, DType::f32), 64);
+  const int64_t sequences = starts.rows - 1;
+  call.run.gang->For(sequences * op.heads, [&](int64_t i, int worker) {
+    if (call.run.cancel && call.run.cancel->cancelled()) return;
+    const int64_t s = i / op.heads, column = i % op.heads * op.head_width;
+    const int64_t row = starts.i32()[s], length = starts.i32()[s + 1] - row;
+    if (length == 0) return;
+    uint8_t* memory = call.workspace + worker * per_worker;
+    AttentionArgs a;
+    a.kv = MakeKvPanels(memory, length, op.head_width, op.head_width, DType::f32);
+    AppendKv(a.kv, 0, length, k.f32() + row * k.stride + column, k.stride, v.f32() + row * v.stride + column, v.stride);
+    a.q = q.f32() + row * q.stride + column, a.q_stride = q.stride;
+    a.out = out.f32() + row * out.stride + column, a.out_stride = out.stride;
+    a.n_tokens = length;
+    a.scale = 1.0f / std::sqrt(static_cast<float>(op.head_width));
+    a.last_key = length - 1;
+    a.key_bias = key_bias ? key_bias + row : nullptr;
+    const int64_t block = AttentionBlockTokens(length, 1);
+    for (int64_t at = 0; at < length; at += block) call.run.model->attention().attend(a, at, std::min(length, at + block), memory + kv_bytes);
   });
 }
 

@@ -1,5 +1,6 @@
 // Products, embeddings, norms and sums.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "engine/runtime/carve.h"
@@ -129,6 +130,31 @@ void Execute(const LayerNormOp& op, const OpCall& call) {
 void Execute(const AddOp&, const OpCall& call) {
   const Operand &a = call.in(0), &b = call.in(1), &out = call.out();
   ForRows(call, out.rows, [&](int64_t r) { call.kernels().add(a.f32() + r * a.stride, b.f32() + r * b.stride, out.cols, out.f32() + r * out.stride); });
+}
+
+void Execute(const TakeRowsOp&, const OpCall& call) {
+  const Operand &x = call.in(0), &rows = call.in(1), &out = call.out();
+  ForRows(call, out.rows, [&](int64_t i) { std::memcpy(out.f32() + i * out.stride, x.f32() + rows.i32()[i] * x.stride, static_cast<size_t>(out.cols) * 4); });
+}
+
+void Execute(const MeanRowsOp&, const OpCall& call) {
+  const Operand &x = call.in(0), &starts = call.in(1), &out = call.out();
+  ForRows(call, out.rows, [&](int64_t s) {
+    float* sum = out.f32() + s * out.stride;
+    std::fill_n(sum, out.cols, 0.0f);
+    const int64_t begin = starts.i32()[s], end = starts.i32()[s + 1];
+    for (int64_t r = begin; r < end; ++r) call.kernels().add(sum, x.f32() + r * x.stride, out.cols, sum);
+    call.kernels().scale(sum, end > begin ? 1.0f / static_cast<float>(end - begin) : 0.0f, out.cols, sum);
+  });
+}
+
+void Execute(const NormalizeOp& op, const OpCall& call) {
+  const Operand &x = call.in(0), &out = call.out();
+  ForRows(call, out.rows, [&](int64_t r) {
+    const float* row = x.f32() + r * x.stride;
+    const float norm = std::sqrt(call.kernels().dot(row, row, x.cols));
+    call.kernels().scale(row, 1.0f / std::max(norm, op.epsilon), x.cols, out.f32() + r * out.stride);
+  });
 }
 
 void Execute(const LastRowsOp& op, const OpCall& call) {

@@ -123,7 +123,7 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   RunContext run;
   run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel;
   run.states = state_.data();
-  run.tokens = tokens;
+  run.lengths[0] = tokens;
   run.position = InitialRows(executor->plan()) + tokens_seen_;
   const void* inputs[2] = {ids.data(), targets.data()};
   Status status;
