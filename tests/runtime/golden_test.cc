@@ -31,7 +31,7 @@ void ConvertCase(const GoldenCase& golden, const std::string& path) {
   ConvertOptions convert;
   convert.source = golden.folder + "/model";
   convert.output = path;
-  Status converted = Convert(convert);
+  Status converted = Convert(convert, nullptr, {}, nullptr);
   REQUIRE_MESSAGE(converted.ok(), golden.name << ": " << converted.message());
 }
 
