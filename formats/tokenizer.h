@@ -103,7 +103,8 @@ class Tokenizer {
   // [question][context windows]: only the context is cut; consecutive windows share `stride` context tokens. Errors: kUsage if question and special
   // tokens leave no room for the stride and one token more.
   Result<std::vector<TextWindow>> EncodeWindows(std::string_view question, std::string_view context, int64_t max_length, int64_t stride) const;
-  // Feeds a text of any length in bounded memory; the ids are those of one EncodeIds call on the whole.
+  // Feeds a text of any length in bounded memory; the ids are those of one EncodeIds call on the whole. Only xl-pretok and xl-lm1b differ: there a
+  // text is one line, and a stream a file, each line of which is encoded on its own, as the original code does it.
   virtual std::unique_ptr<EncodeStream> NewEncodeStream() const = 0;
 
   // Ids outside the vocabulary, or without text, decode to nothing.

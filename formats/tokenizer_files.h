@@ -35,5 +35,6 @@ struct TokenizerFiles {
 Result<std::unique_ptr<Tokenizer>> MakeTokenizer(TokenizerFiles files);  // by files.kind
 Result<std::unique_ptr<Tokenizer>> MakeSpmTokenizer(TokenizerFiles files);
 Result<std::unique_ptr<Tokenizer>> MakeByteTokenizer(TokenizerFiles files);
+Result<std::unique_ptr<Tokenizer>> MakeXlTokenizer(TokenizerFiles files);  // file "symbols": XlVocabulary
 
 }  // namespace tern

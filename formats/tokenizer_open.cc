@@ -6,6 +6,7 @@
 #include "formats/file_kind.h"
 #include "formats/model_file.h"
 #include "formats/tokenizer.h"
+#include "formats/tokenizer_xl_vocabulary.h"
 
 namespace tern {
 namespace {
@@ -29,6 +30,15 @@ std::string ConfigText(const std::string& folder, const char* file, const char* 
   return it != json->end() && it->is_string() ? it->get<std::string>() : "";
 }
 
+bool ConfigFlag(const std::string& folder, const char* key) {
+  auto bytes = ReadFile(folder + "/tokenizer_config.json", 16 << 20);
+  if (!bytes.ok()) return false;
+  auto json = ParseJson(*bytes);
+  if (!json.ok() || !json->is_object()) return false;
+  auto it = json->find(key);
+  return it != json->end() && it->is_boolean() && it->get<bool>();
+}
+
 // The family that a folder's configuration names: "albert", "t5", ... or "".
 std::string FamilyOf(const std::string& folder) {
   std::string name = ConfigText(folder, "tokenizer_config.json", "tokenizer_class") + " " + ConfigText(folder, "config.json", "model_type");
@@ -39,42 +49,46 @@ std::string FamilyOf(const std::string& folder) {
   return "";
 }
 
-struct KindFiles {
-  const char* kind;
-  // Each group: the first name that exists is read under the group's first name. Groups marked optional may be missing.
-  struct Group {
-    std::vector<const char*> names;
-    bool optional = false;
-  };
-  std::vector<Group> groups;
+// The files of a kind. Each group: the first name that exists is read, and kept under the group's first name.
+struct Group {
+  std::vector<const char*> names;
+  bool optional = false;
 };
-
-const std::vector<KindFiles>& Kinds() {
-  static const auto* kinds = new std::vector<KindFiles>{
+const std::vector<Group>* GroupsOf(std::string_view kind) {
+  static const auto* kinds = new std::vector<std::pair<std::string_view, std::vector<Group>>>{
       {"spm", {{{"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model"}}}},
       {"bytes", {}},
   };
-  return *kinds;
-}
-
-const KindFiles* FindKind(std::string_view kind) {
-  for (const KindFiles& k : Kinds())
-    if (k.kind == kind) return &k;
+  for (const auto& [name, groups] : *kinds)
+    if (name == kind) return &groups;
   return nullptr;
 }
+
+constexpr const char* kXlFiles[] = {"vocab.pkl", "vocab.bin", "cache.pt", "cache.pkl", "1b_word_vocab.txt", "vocab.txt"};
+bool IsXlKind(std::string_view kind) { return kind == "transfo-xl" || kind == "xl-pretok" || kind == "xl-lm1b" || kind == "xl-text8" || kind == "xl-bytes-decimal"; }
 
 // What a folder without --kind holds; "" if nothing.
 std::string KindOfFolder(const std::string& folder) {
   const std::string family = FamilyOf(folder);
   if (Has(folder, "tokenizer.model") || Has(folder, "spiece.model")) return "spm";
+  for (const char* name : {"vocab.pkl", "vocab.bin", "cache.pt", "cache.pkl"})
+    if (Has(folder, name)) return "xl";  // which one the file itself says
+  if (Has(folder, "1b_word_vocab.txt")) return "xl-lm1b";
   if (family == "reformer") return "bytes";  // google/reformer-enwik8 has no tokenizer files
   return "";
 }
 
-std::string KindOfFile(const std::string& path) {
+std::string KindOfFile(const std::string& path, FileKind content) {
   const std::string name = BaseName(path);
   if (name.ends_with(".model")) return "spm";
+  if (name == "1b_word_vocab.txt") return "xl-lm1b";
+  if (content == FileKind::kPickle || content == FileKind::kZip) return "xl";
   return "";
+}
+
+FileKind ContentOf(const std::string& path) {
+  auto mapped = MappedFile::Open(path);
+  return mapped.ok() ? SniffFileKind((*mapped)->bytes()) : FileKind::kUnknown;
 }
 
 Result<std::unique_ptr<Tokenizer>> MakeFrom(const std::string& path, TokenizerFiles files) {
@@ -95,44 +109,74 @@ Result<std::unique_ptr<Tokenizer>> OpenFromModel(const std::string& path, std::s
   return tokenizer;
 }
 
+// A Transformer-XL vocabulary becomes a plain table. Kind "xl": what the file says (a Corpus names its dataset).
+Result<std::unique_ptr<Tokenizer>> OpenXl(const std::string& path, bool folder, std::string kind) {
+  std::string file = folder ? "" : path;
+  for (const char* name : kXlFiles)
+    if (file.empty() && Has(path, name)) file = path + "/" + name;
+  if (file.empty()) return IoError(Str("a tokenizer of kind ", kind, " needs one of vocab.pkl, vocab.bin, cache.pt, 1b_word_vocab.txt, vocab.txt")).File(path);
+  TERN_ASSIGN(auto mapped, MappedFile::Open(file));
+  const FileKind content = SniffFileKind(mapped->bytes());
+  const bool pickled = content == FileKind::kPickle || content == FileKind::kZip;
+  if (!pickled && content != FileKind::kText) return WrongKind(content, "a vocabulary").File(file);
+  auto read = pickled ? XlVocabulary::FromPickle(mapped->bytes()) : XlVocabulary::FromText(mapped->text());
+  if (!read.ok()) return Status(read.status()).File(file);
+  XlVocabulary vocabulary = std::move(read).value();
+  if (kind == "xl") {
+    const std::string& dataset = vocabulary.dataset;
+    kind = dataset.empty() ? "transfo-xl" : dataset == "enwik8" ? "xl-bytes-decimal" : dataset == "text8" ? "xl-text8" : dataset == "lm1b" ? "xl-lm1b" : "xl-pretok";
+  }
+  if (kind == "transfo-xl") {
+    vocabulary.lower_case = ConfigFlag(folder ? path : FolderOf(path), "lower_case");
+    for (const char* unknown : {"<unk>", "<UNK>"})
+      if (auto it = std::find(vocabulary.symbols.begin(), vocabulary.symbols.end(), unknown); vocabulary.unk_id < 0 && it != vocabulary.symbols.end())
+        vocabulary.unk_id = static_cast<int32_t>(it - vocabulary.symbols.begin());
+  }
+  TokenizerFiles files;
+  files.kind = kind;
+  files.files.emplace_back("symbols", vocabulary.Serialize());
+  return MakeFrom(file, std::move(files));
+}
+
 }  // namespace
 
 bool Tokenizer::Recognizes(const std::string& path) {
   if (IsFolder(path)) return !KindOfFolder(path).empty();
-  return IsRegularFile(path) && !KindOfFile(path).empty();
+  return IsRegularFile(path) && !KindOfFile(path, ContentOf(path)).empty();
 }
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::Open(const std::string& path, std::string_view kind) {
   const bool folder = IsFolder(path);
-  if (!folder && !FileExists(path) && kind != "bytes") return IoError("no such file or folder").File(path);
-  if (!folder && FileExists(path)) {
+  TokenizerFiles files;
+  files.kind = std::string(kind);
+  if (!folder) {
     TERN_ASSIGN(auto mapped, MappedFile::Open(path));
     const FileKind content = SniffFileKind(mapped->bytes());
     if (content == FileKind::kTern) return OpenFromModel(path, kind);
     if (content == FileKind::kEmpty || content == FileKind::kGitLfsPointer || content == FileKind::kHtml)
       return WrongKind(content, "a tokenizer").File(path);
+    if (kind.empty()) files.kind = KindOfFile(path, content);
+  } else if (kind.empty()) {
+    files.kind = KindOfFolder(path);
   }
-  TokenizerFiles files;
-  files.kind = !kind.empty() ? std::string(kind) : folder ? KindOfFolder(path) : KindOfFile(path);
   if (files.kind.empty())
     return Malformed(folder ? "no tokenizer files in this folder" : "this file is of no known kind of tokenizer").File(path).Hint(
         "Known: tokenizer.json, spiece.model, tokenizer.model, vocab.txt, vocab.json with merges.txt, vocab.pkl, vocab.bin, cache.pt; --kind says which.");
-  const KindFiles* wanted = FindKind(files.kind);
-  if (!wanted) return MakeTokenizer(std::move(files));  // says which kinds there are
+  if (files.kind == "xl" || IsXlKind(files.kind)) return OpenXl(path, folder, files.kind);
+  const std::vector<Group>* groups = GroupsOf(files.kind);
+  if (!groups) return MakeTokenizer(std::move(files));  // says which kinds there are
   bool file_used = folder;
-  for (const auto& group : wanted->groups) {
+  const std::string around = folder ? path : FolderOf(path);
+  for (const Group& group : *groups) {
     std::string found;
-    if (!folder && !file_used && !group.optional) {
+    if (!file_used && !group.optional) {
       found = path;
       file_used = true;
-    } else {
-      for (const char* name : group.names)
-        if (found.empty() && Has(folder ? path : FolderOf(path), name)) found = (folder ? path : FolderOf(path)) + "/" + name;
     }
-    if (found.empty()) {
-      if (group.optional) continue;
-      return IoError(Str("a tokenizer of kind ", files.kind, " needs ", group.names[0])).File(path);
-    }
+    for (const char* name : group.names)
+      if (found.empty() && Has(around, name)) found = around + "/" + name;
+    if (found.empty() && group.optional) continue;
+    if (found.empty()) return IoError(Str("a tokenizer of kind ", files.kind, " needs ", group.names[0])).File(path);
     auto bytes = ReadFile(found, TokenizerFiles::kMaxFileBytes);
     if (!bytes.ok()) return bytes.status();
     files.files.emplace_back(group.names[0], std::move(bytes).value());
