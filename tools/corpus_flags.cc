@@ -1,5 +1,7 @@
 #include "tools/corpus_flags.h"
 
+#include "engine/base/memory.h"
+
 #include <unistd.h>
 
 #include <cstdio>
@@ -44,16 +46,6 @@ Result<corpus::CommonOptions> CorpusFlags::Options(const char* verb, std::vector
     progress_->Update(p.done_bytes, Str(WithCommas(p.documents), " documents, ", HumanBytes(ResidentBytes()), " in memory"));
   };
   return options_;
-}
-
-int64_t ResidentBytes() {
-  int64_t pages = 0, resident = 0;
-  if (std::FILE* f = std::fopen("/proc/self/statm", "r")) {
-    long long all = 0, mine = 0;
-    if (std::fscanf(f, "%lld %lld", &all, &mine) == 2) pages = all, resident = mine;
-    std::fclose(f);
-  }
-  return pages > 0 ? resident * ::sysconf(_SC_PAGESIZE) : 0;
 }
 
 }  // namespace tern

@@ -31,7 +31,5 @@ class CorpusFlags {
   std::string stage_;
 };
 
-// Bytes of this process in memory now, or 0 if the system does not tell.
-int64_t ResidentBytes();
 
 }  // namespace tern

@@ -7,16 +7,24 @@ namespace tern {
 extern const Verb kCompletion;
 extern const Verb kConvert;
 extern const Verb kFilter;
+extern const Verb kForward;
 extern const Verb kHelp;
 extern const Verb kInspect;
+extern const Verb kPlan;
+extern const Verb kRun;
+extern const Verb kScore;
 extern const Verb kTokenize;
 extern const Verb kVerify;
 extern const Verb kVersion;
 
 std::span<const Verb* const> AllVerbs() {
   static const Verb* const kVerbs[] = {
+      &kRun,
+      &kScore,
+      &kForward,
       &kConvert,
       &kInspect,
+      &kPlan,
       &kVerify,
       &kTokenize,
       &kFilter,
