@@ -86,6 +86,7 @@ Result<std::unique_ptr<Checkpoint>> CheckpointBuilder::Open(const std::string& p
   builder.out_->folder_ = folder ? path : FolderOf(path);
   Status s = folder ? builder.OpenFolder(path) : builder.OpenFile(path);
   if (!s.ok()) return std::move(s).File(path);
+  if (builder.out_->names_.empty()) return Malformed("the checkpoint holds no tensors").File(path);
   TERN_RETURN_IF_ERROR(builder.OpenConfig());
   return std::move(builder.out_);
 }
@@ -108,9 +109,9 @@ Status CheckpointBuilder::OpenFile(const std::string& path) {
   auto bytes = file->bytes();
   uint64_t header_bytes = 0;
   if (bytes.size() >= 8) std::memcpy(&header_bytes, bytes.data(), 8);
-  // A JSON text is an index, unless its first eight bytes can be the header length of a safetensors file.
-  const bool safetensors = LooksLikeSafetensors(bytes) && header_bytes <= bytes.size() - 8;
-  if (!safetensors && LooksLikeJson(bytes)) return OpenIndex(path, file->text());
+  // An index, unless the first eight bytes can be the header length of a safetensors file (no eight characters of text can).
+  const bool can_be_length = bytes.size() >= 8 && header_bytes <= bytes.size() - 8;
+  if (!can_be_length && LooksLikeJson(bytes)) return OpenIndex(path, file->text());
   out_->files_.push_back(file);
   return std::move(AddContainer(bytes, nullptr)).File(path);
 }

@@ -30,6 +30,8 @@ class PickleMachine {
  public:
   PickleMachine(std::span<const uint8_t> bytes, PickleGlobals globals, const PickleLimits& limits, uint64_t base)
       : reader_(bytes, base), policy_(globals), limits_(limits), tree_(new PickleTree()), n_(*tree_->nodes_) {
+    // No more values than operations: address space only, memory comes with use.
+    n_.nodes.reserve(std::min<uint64_t>(limits_.max_values, bytes.size()) + 1);
     n_.nodes.emplace_back();
   }
 

@@ -164,8 +164,9 @@ Result<Safetensors> Safetensors::Parse(std::span<const uint8_t> bytes) {
 
   Safetensors out;
   std::vector<Entry> entries;
-  if (parsed->size() > kMaxCheckpointTensors + 1)
-    return Malformed("too many tensors").Got(parsed->size(), Str("at most ", kMaxCheckpointTensors));
+  const uint64_t tensors = parsed->size() - parsed->contains("__metadata__");
+  if (tensors > kMaxCheckpointTensors)
+    return Malformed("too many tensors").Got(tensors, Str("at most ", kMaxCheckpointTensors));
   for (const auto& [name, value] : parsed->items()) {
     if (name == "__metadata__") {
       TERN_ASSIGN(out.metadata_, ReadMetadata(value));
