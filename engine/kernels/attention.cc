@@ -93,7 +93,7 @@ static_assert(kRowStride == kRowFloats && kQueryStride == kQueryFloats && kQuery
 
 // ---- Choice of a compiled tile ----
 
-using ScoreFn = void (*)(const float*, const float* const*, const float* const*, int64_t, int64_t, bool, float*);
+using ScoreFn = void (*)(const float*, const float* const*, const float* const*, const float*, int64_t, int64_t, bool, float*);
 using ValueFn = void (*)(const float*, const float* const*, int64_t, int64_t, int64_t, int64_t, const float*, float*, int64_t);
 
 // Rows up to which NP panels are taken at once: enough independent sums to hide the latency, few enough for the registers.
@@ -117,27 +117,35 @@ ValueFn ChooseValue(int64_t rows) {
   return ValueTile<R, NV>;
 }
 
-// One pass over panels[0..n), NP at a time from *done on.
+// What a product over here[0..n) reads and fetches: `ahead` are the panels that come after the last, later[p] is to be brought nearer while panel p is used.
+struct Panels {
+  const float* const* here;
+  const float* const* ahead;
+  const float* const* later;
+  int64_t n;
+};
+
+// One pass, NP panels at a time from *done on.
 template <int NP>
-void ScoresBy(const float* a, int64_t rows, const float* const* panels, int64_t n, int64_t offset, int64_t width, bool resume, float* s, int64_t* done) {
+void ScoresBy(const float* a, int64_t rows, const Panels& p, int64_t offset, int64_t width, bool resume, float* s, int64_t* done) {
   const ScoreFn f = ChooseScore<NP>(rows);
-  for (; *done + NP <= n; *done += NP) {
-    const float* const* here = panels + *done;
-    f(a, here, *done + 2 * NP <= n ? here + NP : here, offset, width, resume, s + *done * kPanel);
+  for (; *done + NP <= p.n; *done += NP) {
+    const int64_t i = *done;
+    f(a, p.here + i, i + 2 * NP <= p.n ? p.here + i + NP : p.ahead, p.later[i], offset, width, resume, s + i * kPanel);
   }
 }
 
-// s[rows][16 n] = scores of packed rows against panels[0..n).
-void Scores(const float* a, int64_t rows, const float* const* panels, int64_t n, int64_t dh, float* s) {
+// s[rows][16 n] = scores of packed rows against n panels.
+void Scores(const float* a, int64_t rows, const Panels& p, int64_t dh, float* s) {
   for (int64_t c = 0; c < dh; c += kQueryChunk, a += kBlockRows * kQueryStride) {
     const int64_t width = Min(dh - c, kQueryChunk), offset = c * kPanel;
     int64_t done = 0;
     if constexpr (kRowsOf8 > 0) {
-      if (rows <= kRowsOf8) ScoresBy<8>(a, rows, panels, n, offset, width, c > 0, s, &done);
+      if (rows <= kRowsOf8) ScoresBy<8>(a, rows, p, offset, width, c > 0, s, &done);
     }
-    if (rows <= kRowsOf4) ScoresBy<4>(a, rows, panels, n, offset, width, c > 0, s, &done);
-    if (rows <= kRowsOf2) ScoresBy<2>(a, rows, panels, n, offset, width, c > 0, s, &done);
-    ScoresBy<1>(a, rows, panels, n, offset, width, c > 0, s, &done);
+    if (rows <= kRowsOf4) ScoresBy<4>(a, rows, p, offset, width, c > 0, s, &done);
+    if (rows <= kRowsOf2) ScoresBy<2>(a, rows, p, offset, width, c > 0, s, &done);
+    ScoresBy<1>(a, rows, p, offset, width, c > 0, s, &done);
   }
 }
 
@@ -181,7 +189,7 @@ void Values(const float* p, int64_t rows, const float* const* values, int64_t dv
 
 struct Tile {
   int64_t row, rows;          // first row (token * G + head) and how many
-  int64_t at;                 // first row within the block's arrays
+  int64_t at, index;          // first row within the block's arrays; which tile of the block
   int64_t first_position, last_position;
 };
 
@@ -252,23 +260,32 @@ void Widen(const uint16_t* from, int64_t n, bool is_bf16, float* to) {
 #endif
 }
 
-// Pointers to the f32 panels first..last of the block of keys that starts at key0.
-void BlockPanels(const AttentionArgs& a, const Scratch& x, int64_t key0, int64_t first, int64_t last, const float** k, const float** v) {
+// The f32 panels of a block of keys, then those of the next block (to fetch early; the present ones again where there is none).
+struct KeyBlock {
+  const float* k[2 * kBlockPanels + 2];
+  const float* v[2 * kBlockPanels + 2];
+};
+
+// Panels first..last of the block at key0; the range of keys goes on to last_key.
+void FindPanels(const AttentionArgs& a, const Scratch& x, int64_t key0, int64_t first, int64_t last, int64_t last_key, KeyBlock* b) {
   const KvPanels& kv = a.kv;
   const int64_t k_size = kv.dh * kPanel, v_size = RoundUp16(kv.dv) * kPanel;
-  for (int64_t p = first; p <= last; ++p) {
-    const int64_t panel = (key0 / kPanel + p) % kv.n_panels;
-    if (kv.type == DType::f32) {
-      k[p] = static_cast<const float*>(kv.k) + panel * k_size;
-      v[p] = static_cast<const float*>(kv.v) + panel * v_size;
+  const bool is_f32 = kv.type == DType::f32, is_bf16 = kv.type == DType::bf16;
+  const int64_t end = is_f32 ? Min((last_key - key0) / kPanel, 2 * kBlockPanels + 1) : last;  // pointers are known up to here
+  int64_t panel = (key0 / kPanel + first) % kv.n_panels;
+  for (int64_t p = first; p <= end; ++p, panel = panel + 1 == kv.n_panels ? 0 : panel + 1) {
+    if (is_f32) {
+      b->k[p] = static_cast<const float*>(kv.k) + panel * k_size;
+      b->v[p] = static_cast<const float*>(kv.v) + panel * v_size;
     } else {
-      const bool is_bf16 = kv.type == DType::bf16;
       Widen(static_cast<const uint16_t*>(kv.k) + panel * k_size, k_size, is_bf16, x.k_wide + p * k_size);
       Widen(static_cast<const uint16_t*>(kv.v) + panel * v_size, v_size, is_bf16, x.v_wide + p * v_size);
-      k[p] = x.k_wide + p * k_size;
-      v[p] = x.v_wide + p * v_size;
+      b->k[p] = x.k_wide + p * k_size;
+      b->v[p] = x.v_wide + p * v_size;
     }
   }
+  for (int64_t p = 0; p < first; ++p) b->k[p] = b->k[first], b->v[p] = b->v[first];
+  for (int64_t p = end + 1; p < 2 * kBlockPanels + 2; ++p) b->k[p] = b->k[end], b->v[p] = b->v[end];
 }
 
 // Position scores of the tile for keys key0 .. key0 + n - 1, added to s. In decreasing distance the addends of row r are those of the last row shifted by
@@ -286,10 +303,13 @@ void AddPositions(const AttentionArgs& a, const Scratch& x, const Tile& t, int64
   const int64_t p1 = Min(last / kPanel + 1, table);                               // entries past the table belong to masked keys
   const int64_t behind = Max(0, -p0);
   for (int64_t r = 0; r < t.rows; ++r) Fill(far[r], Min(behind, p1 - p0) * kPanel, x.g + r * kRowStride);
-  const float* panels[kRowStride / kPanel];
+  const float *panels[kRowStride / kPanel], *later[kRowStride / kPanel];
   int64_t count = 0;
-  for (int64_t p = p0 + behind; p < p1; ++p) panels[count++] = a.distances + p * dh * kPanel;
-  Scores(x.qv + t.at * kQueryStride, t.rows, panels, count, dh, x.g + behind * kPanel);
+  for (int64_t p = p0 + behind; p < p1; ++p, ++count) {
+    panels[count] = a.distances + p * dh * kPanel;
+    later[count] = t.index < 2 ? a.distances + Min(p + kBlockPanels + t.index, table - 1) * dh * kPanel : panels[count];
+  }
+  Scores(x.qv + t.at * kQueryStride, t.rows, {panels, panels, later, count}, dh, x.g + behind * kPanel);
   const int64_t have = Max(0, p1 - p0) * kPanel;
   for (int64_t r = 0; r < t.rows; ++r) {
     const int64_t shift = first - p0 * kPanel + t.rows - 1 - r;
@@ -357,20 +377,23 @@ void Softmax(const Scratch& x, const Tile& t, int64_t n, float* s) {
 
 // ---- The order of work ----
 
-void AttendTile(const AttentionArgs& a, const Scratch& x, const Tile& t, int64_t block, const float* const* k, const float* const* v) {
+void AttendTile(const AttentionArgs& a, const Scratch& x, const Tile& t, int64_t block, const KeyBlock& keys) {
   const Range first = ValidKeys(a, t.first_position), last = ValidKeys(a, t.last_position);
   const int64_t lo = Max(first.lo, block), hi = Min(last.hi, block + kBlockKeys - 1);
   if (lo > hi) return;
   const int64_t p0 = (lo - block) / kPanel, p1 = (hi - block) / kPanel + 1;
   const int64_t key0 = block + p0 * kPanel, n = (p1 - p0) * kPanel;
   float* s = x.s + p0 * kPanel;
-  Scores(x.q + t.at * kQueryStride, t.rows, k + p0, p1 - p0, a.kv.dh, s);
+  // Two panels are used at a time, so four tiles can bring the keys and values of the next block into the second-level cache.
+  const float* const* later[4] = {keys.k + kBlockPanels, keys.k + kBlockPanels + 1, keys.v + kBlockPanels, keys.v + kBlockPanels + 1};
+  const float* const* ahead = t.rows > 3 ? keys.v + p0 : keys.k + kBlockPanels;
+  Scores(x.q + t.at * kQueryStride, t.rows, {keys.k + p0, ahead, (t.index < 4 ? later[t.index] : keys.k) + p0, p1 - p0}, a.kv.dh, s);
   if (a.distances != nullptr) AddPositions(a, x, t, key0, n, s);
   AddBiases(a, x, t, key0, n, s);
   if (last.lo > key0 || first.hi < key0 + n - 1) Mask(a, t, key0, n, s);
   Softmax(x, t, n, s);
   const int64_t dv16 = RoundUp16(a.kv.dv);
-  Values(x.s, t.rows, v, dv16, lo - block, hi - block + 1, x.alpha, x.o + t.at * dv16);
+  Values(x.s, t.rows, keys.v, dv16, lo - block, hi - block + 1, x.alpha, x.o + t.at * dv16);
 }
 
 // out = o / sum
@@ -399,6 +422,7 @@ void AttendBlock(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t
   Tile tiles[kBlockRows / kMaxRows];
   for (int64_t i = 0; i < n_tiles; ++i) {
     Tile& t = tiles[i];
+    t.index = i;
     t.at = rows * i / n_tiles;
     t.row = row0 + t.at;
     t.rows = rows * (i + 1) / n_tiles - t.at;
@@ -406,7 +430,7 @@ void AttendBlock(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t
     t.last_position = Position(a, t.row + t.rows - 1);
     if (a.distances != nullptr && a.max_distance - t.last_position + all.lo <= 0) {  // some key at or beyond the clamp
       const float* farthest = a.distances;
-      Scores(x.qv + t.at * kQueryStride, t.rows, &farthest, 1, dh, x.g);
+      Scores(x.qv + t.at * kQueryStride, t.rows, {&farthest, &farthest, &farthest, 1}, dh, x.g);
       for (int64_t r = 0; r < t.rows; ++r) x.far[t.at + r] = x.g[r * kRowStride];
     }
   }
@@ -414,9 +438,9 @@ void AttendBlock(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t
   Fill(0, rows * kPanel, x.sums);
   Fill(kMinusInfinity, rows, x.m);
   for (int64_t block = all.lo / kBlockKeys * kBlockKeys; block <= all.hi; block += kBlockKeys) {
-    const float *k[kBlockPanels], *v[kBlockPanels];
-    BlockPanels(a, x, block, Max(all.lo - block, 0) / kPanel, Min(all.hi - block, kBlockKeys - 1) / kPanel, k, v);
-    for (int64_t i = 0; i < n_tiles; ++i) AttendTile(a, x, tiles[i], block, k, v);
+    KeyBlock keys;
+    FindPanels(a, x, block, Max(all.lo - block, 0) / kPanel, Min(all.hi - block, kBlockKeys - 1) / kPanel, all.hi, &keys);
+    for (int64_t i = 0; i < n_tiles; ++i) AttendTile(a, x, tiles[i], block, keys);
   }
   Finish(a, x, row0, rows);
 }

@@ -106,10 +106,10 @@ HWY_INLINE V Exp2(V x) {
 // ---- Products ----
 
 // s[r][0..16 NP) = sum over k < dh of a[r][k] * panel[k][..]: R rows of queries (kQueryStride apart) against NP panels; `resume` adds to what s holds.
-// `ahead` are the panels to fetch meanwhile, one line each per step: the whole difference between the second-level cache and the first.
+// Meanwhile each step fetches one line of each panel `ahead` into the first-level cache and one line of `later` into the second.
 template <int R, int NP>
-void ScoreTile(const float* HWY_RESTRICT a, const float* const* panels, const float* const* ahead, int64_t offset, int64_t dh, bool resume,
-               float* HWY_RESTRICT s) {
+void ScoreTile(const float* HWY_RESTRICT a, const float* const* panels, const float* const* ahead, const float* later, int64_t offset, int64_t dh,
+               bool resume, float* HWY_RESTRICT s) {
   V c[R][NP * kVecs];
   HWY_UNROLL(16)
   for (int r = 0; r < R; ++r) {
@@ -123,11 +123,11 @@ void ScoreTile(const float* HWY_RESTRICT a, const float* const* panels, const fl
     b[n] = panels[n] + offset;
     next[n] = ahead[n] + offset;
   }
+  later += offset;
   for (int64_t k = 0; k < dh; ++k) {
-    if constexpr (NP >= 2) {
-      HWY_UNROLL(8)
-      for (int n = 0; n < NP; ++n) hwy::Prefetch(next[n] + k * kPanel);
-    }
+    HWY_UNROLL(8)
+    for (int n = 0; n < NP; ++n) __builtin_prefetch(next[n] + k * kPanel, 0, 3);
+    if constexpr (R > 3) __builtin_prefetch(later + k * kPanel, 0, 2);
     V x[NP * kVecs];
     HWY_UNROLL(32)
     for (int n = 0; n < NP * kVecs; ++n) x[n] = Load(b[n / kVecs] + k * kPanel + (n % kVecs) * kLanes);
@@ -165,7 +165,7 @@ void ValueTile(const float* HWY_RESTRICT p, const float* const* values, int64_t 
       HWY_UNROLL(8)
       for (int n = 0; n < NV; ++n) x[n] = Load(row + n * kLanes);
       HWY_UNROLL(8)
-      for (int n = 0; n < NV; ++n) hwy::Prefetch(row + n * kLanes + 8 * stride);
+      for (int n = 0; n < NV; ++n) __builtin_prefetch(row + n * kLanes + (R > 3 ? 8 : 16) * stride, 0, 3);
       HWY_UNROLL(16)
       for (int r = 0; r < R; ++r) {
         const V w = Set(p[r * kRowStride + k]);
