@@ -27,7 +27,7 @@ namespace tern {
 namespace attention {
 
 constexpr int64_t kBlockRows = 84;  // a multiple of every target's tile
-constexpr int64_t kRowFloats = 304, kQueryFloats = 144;
+constexpr int64_t kRowFloats = 304, kQueryFloats = 144, kKeptFloats = 32;
 constexpr int64_t kTileRows = 14;
 constexpr int64_t kKeys = 256;
 constexpr float kLog2E = 1.44269504088896340736f;
@@ -37,6 +37,7 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
 constexpr int64_t Clamp(int64_t x, int64_t lo, int64_t hi) { return Min(Max(x, lo), hi); }
+constexpr int64_t FloorPanel(int64_t x) { return x >= 0 ? x / 16 : -((15 - x) / 16); }
 constexpr int64_t RoundUp16(int64_t n) { return (n + 15) / 16 * 16; }
 
 // The scratch of one call, in floats from a 64-byte aligned start.
@@ -47,6 +48,7 @@ struct Scratch {
   float* sums;          // [rows][16] running sums of p, by lane
   float* far;           // [rows] position score at the clamp
   float *s, *g;         // [kTileRows][kRowFloats] scores; skewed addends
+  float* kept;          // [rows][kKeptFloats] position scores for the next block of keys
   float* line;          // [kKeys]
   float *alpha, *top;   // [16] each, of a tile
   float *k_wide, *v_wide;  // a block of keys and values widened from 16 bits
@@ -69,6 +71,7 @@ struct Scratch {
     far = take(kBlockRows);
     s = take(kTileRows * kRowFloats);
     g = take(kTileRows * kRowFloats);
+    kept = take(kBlockRows * kKeptFloats);
     line = take(kKeys);
     alpha = take(16);
     top = take(16);
@@ -191,6 +194,7 @@ struct Tile {
   int64_t row, rows;          // first row (token * G + head) and how many
   int64_t at, index;          // first row within the block's arrays; which tile of the block
   int64_t first_position, last_position;
+  int64_t kept_first, kept;   // panels of position scores kept from the block of keys before
 };
 
 struct Range {
@@ -289,8 +293,9 @@ void FindPanels(const AttentionArgs& a, const Scratch& x, int64_t key0, int64_t 
 }
 
 // Position scores of the tile for keys key0 .. key0 + n - 1, added to s. In decreasing distance the addends of row r are those of the last row shifted by
-// rows - 1 - r: one product over the n + rows - 1 distances that occur, then a skewed add.
-void AddPositions(const AttentionArgs& a, const Scratch& x, const Tile& t, int64_t key0, int64_t n, float* s) {
+// rows - 1 - r: one product over the n + rows - 1 distances that occur, then a skewed add. The last rows - 1 distances are also the first of the next block
+// of keys: t.kept panels of them, from panel t.kept_first on, are kept for it.
+void AddPositions(const AttentionArgs& a, const Scratch& x, Tile& t, int64_t key0, int64_t n, float* s) {
   const int64_t dh = a.kv.dh, table = a.max_distance / kPanel + 1;
   const int64_t first = a.max_distance - t.last_position + key0;  // entry of the last row and the first key
   const int64_t last = first + n - 1 + t.rows - 1;
@@ -299,10 +304,13 @@ void AddPositions(const AttentionArgs& a, const Scratch& x, const Tile& t, int64
     for (int64_t r = 0; r < t.rows; ++r) AddConstant(far[r], n, s + r * kRowStride);
     return;
   }
-  const int64_t p0 = first >= 0 ? first / kPanel : -((-first + kPanel - 1) / kPanel);  // floor
-  const int64_t p1 = Min(last / kPanel + 1, table);                               // entries past the table belong to masked keys
-  const int64_t behind = Max(0, -p0);
-  for (int64_t r = 0; r < t.rows; ++r) Fill(far[r], Min(behind, p1 - p0) * kPanel, x.g + r * kRowStride);
+  const int64_t p0 = FloorPanel(first), p1 = Min(last / kPanel + 1, table);  // entries past the table belong to masked keys
+  const int64_t kept = t.kept_first == p0 ? Min(t.kept, p1 - p0) : 0, behind = Max(kept, Min(-p0, p1 - p0));
+  for (int64_t r = 0; r < t.rows; ++r) {
+    float* g = x.g + r * kRowStride;
+    for (int64_t c = 0; c < kept * kPanel; c += kLanes) Store(Load(x.kept + (t.at + r) * kKeptFloats + c), g + c);
+    Fill(far[r], (behind - kept) * kPanel, g + kept * kPanel);
+  }
   const float *panels[kRowStride / kPanel], *later[kRowStride / kPanel];
   int64_t count = 0;
   for (int64_t p = p0 + behind; p < p1; ++p, ++count) {
@@ -310,10 +318,15 @@ void AddPositions(const AttentionArgs& a, const Scratch& x, const Tile& t, int64
     later[count] = t.index < 2 ? a.distances + Min(p + kBlockPanels + t.index, table - 1) * dh * kPanel : panels[count];
   }
   Scores(x.qv + t.at * kQueryStride, t.rows, {panels, panels, later, count}, dh, x.g + behind * kPanel);
-  const int64_t have = Max(0, p1 - p0) * kPanel;
+  const int64_t have = (p1 - p0) * kPanel;
+  t.kept_first = FloorPanel(first + n);
+  t.kept = Max(p1 - t.kept_first, 0);
   for (int64_t r = 0; r < t.rows; ++r) {
+    const float* g = x.g + r * kRowStride;
     const int64_t shift = first - p0 * kPanel + t.rows - 1 - r;
-    AddRow(x.g + r * kRowStride + shift, Max(0, Min(n, RoundUp16(have - shift))), s + r * kRowStride);
+    AddRow(g + shift, Clamp(RoundUp16(have - shift), 0, n), s + r * kRowStride);
+    const float* from = g + (t.kept_first - p0) * kPanel;
+    for (int64_t c = 0; c < t.kept * kPanel; c += kLanes) Store(Load(from + c), x.kept + (t.at + r) * kKeptFloats + c);
   }
 }
 
@@ -377,7 +390,7 @@ void Softmax(const Scratch& x, const Tile& t, int64_t n, float* s) {
 
 // ---- The order of work ----
 
-void AttendTile(const AttentionArgs& a, const Scratch& x, const Tile& t, int64_t block, const KeyBlock& keys) {
+void AttendTile(const AttentionArgs& a, const Scratch& x, Tile& t, int64_t block, const KeyBlock& keys) {
   const Range first = ValidKeys(a, t.first_position), last = ValidKeys(a, t.last_position);
   const int64_t lo = Max(first.lo, block), hi = Min(last.hi, block + kBlockKeys - 1);
   if (lo > hi) return;
@@ -428,6 +441,7 @@ void AttendBlock(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t
     t.rows = rows * (i + 1) / n_tiles - t.at;
     t.first_position = Position(a, t.row);
     t.last_position = Position(a, t.row + t.rows - 1);
+    t.kept_first = t.kept = 0;
     if (a.distances != nullptr && a.max_distance - t.last_position + all.lo <= 0) {  // some key at or beyond the clamp
       const float* farthest = a.distances;
       Scores(x.qv + t.at * kQueryStride, t.rows, {&farthest, &farthest, &farthest, 1}, dh, x.g);
