@@ -102,7 +102,7 @@ using ValueFn = void (*)(const float*, const float* const*, int64_t, int64_t, in
 // Rows up to which NP panels are taken at once: enough independent sums to hide the latency, few enough for the registers.
 constexpr int kRowsOf8 = kLanes == 16 ? 3 : 0, kRowsOf4 = kLanes == 16 ? 7 : 1, kRowsOf2 = kLanes == 16 ? kMaxRows : kLanes == 8 ? 3 : 1;
 // Rows up to which NV vectors of values are taken at once.
-constexpr int kRowsOfV4 = kLanes == 16 ? 6 : kLanes == 4 ? kMaxRows : 1, kRowsOfV3 = kLanes == 16 ? 7 : 0;
+constexpr int kRowsOfV4 = kLanes == 16 ? 6 : kLanes == 4 ? kMaxRows : 1;
 
 template <int NP, int R = 1>
 ScoreFn ChooseScore(int64_t rows) {
@@ -114,7 +114,7 @@ ScoreFn ChooseScore(int64_t rows) {
 
 template <int NV, int R = 1>
 ValueFn ChooseValue(int64_t rows) {
-  if constexpr (R < (NV == 4 ? kRowsOfV4 : NV == 3 ? kRowsOfV3 : kMaxRows)) {
+  if constexpr (R < (NV == 4 ? kRowsOfV4 : kMaxRows)) {
     if (rows > R) return ChooseValue<NV, R + 1>(rows);
   }
   return ValueTile<R, NV>;
@@ -155,7 +155,7 @@ void Scores(const float* a, int64_t rows, const Panels& p, int64_t dh, float* s)
 template <int NV>
 void ValuesOfColumns(const float* p, int64_t rows, const float* const* values, int64_t column, int64_t stride, int64_t k0, int64_t k1, const float* alpha,
                      float* o) {
-  constexpr int64_t most = NV == 4 ? kRowsOfV4 : NV == 3 ? kRowsOfV3 : kMaxRows;
+  constexpr int64_t most = NV == 4 ? kRowsOfV4 : kMaxRows;
   const int64_t parts = (rows + most - 1) / most;
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t r0 = rows * part / parts, r1 = rows * (part + 1) / parts;
@@ -172,9 +172,6 @@ void Values(const float* p, int64_t rows, const float* const* values, int64_t dv
       if (left >= 4 && rows <= kRowsOfV4) {
         ValuesOfColumns<4>(p, rows, values, column, dv16, k0, k1, alpha, o);
         column += 4 * kLanes;
-      } else if (left == 3) {
-        ValuesOfColumns<3>(p, rows, values, column, dv16, k0, k1, alpha, o);
-        column += 3 * kLanes;
       } else if (left >= 2) {
         ValuesOfColumns<2>(p, rows, values, column, dv16, k0, k1, alpha, o);
         column += 2 * kLanes;
