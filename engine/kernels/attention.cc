@@ -94,98 +94,9 @@ using namespace ::tern::attention;
 using ::tern::attention::Max;
 static_assert(kRowStride == kRowFloats && kQueryStride == kQueryFloats && kQueryChunk == 128 && kBlockKeys == kKeys && kMaxRows <= kTileRows && kBlockRows % kMaxRows == 0);
 
-// ---- Choice of a compiled tile ----
-
-using ScoreFn = void (*)(const float*, const float* const*, const float* const*, const float*, int64_t, int64_t, bool, float*);
-using ValueFn = void (*)(const float*, const float* const*, int64_t, int64_t, int64_t, int64_t, const float*, float*, int64_t);
-
-// Rows up to which NP panels are taken at once: enough independent sums to hide the latency, few enough for the registers.
-constexpr int kRowsOf8 = kLanes == 16 ? 3 : 0, kRowsOf4 = kLanes == 16 ? 7 : 1, kRowsOf2 = kLanes == 16 ? kMaxRows : kLanes == 8 ? 3 : 1;
-// Rows up to which NV vectors of values are taken at once.
-constexpr int kRowsOfV4 = kLanes == 16 ? 6 : kLanes == 4 ? kMaxRows : 1;
-
-template <int NP, int R = 1>
-ScoreFn ChooseScore(int64_t rows) {
-  if constexpr (R < (NP == 8 ? kRowsOf8 : NP == 4 ? kRowsOf4 : NP == 2 ? kRowsOf2 : kMaxRows)) {
-    if (rows > R) return ChooseScore<NP, R + 1>(rows);
-  }
-  return ScoreTile<R, NP>;
-}
-
-template <int NV, int R = 1>
-ValueFn ChooseValue(int64_t rows) {
-  if constexpr (R < (NV == 4 ? kRowsOfV4 : kMaxRows)) {
-    if (rows > R) return ChooseValue<NV, R + 1>(rows);
-  }
-  return ValueTile<R, NV>;
-}
-
-// What a product over here[0..n) reads and fetches: `ahead` are the panels that come after the last, later[p] is to be brought nearer while panel p is used.
-struct Panels {
-  const float* const* here;
-  const float* const* ahead;
-  const float* const* later;
-  int64_t n;
-};
-
-// One pass, NP panels at a time from *done on.
-template <int NP>
-void ScoresBy(const float* a, int64_t rows, const Panels& p, int64_t offset, int64_t width, bool resume, float* s, int64_t* done) {
-  const ScoreFn f = ChooseScore<NP>(rows);
-  for (; *done + NP <= p.n; *done += NP) {
-    const int64_t i = *done;
-    f(a, p.here + i, i + 2 * NP <= p.n ? p.here + i + NP : p.ahead, p.later[i], offset, width, resume, s + i * kPanel);
-  }
-}
-
-// s[rows][16 n] = scores of packed rows against n panels.
-void Scores(const float* a, int64_t rows, const Panels& p, int64_t dh, float* s) {
-  for (int64_t c = 0; c < dh; c += kQueryChunk, a += kBlockRows * kQueryStride) {
-    const int64_t width = Min(dh - c, kQueryChunk), offset = c * kPanel;
-    int64_t done = 0;
-    if constexpr (kRowsOf8 > 0) {
-      if (rows <= kRowsOf8) ScoresBy<8>(a, rows, p, offset, width, c > 0, s, &done);
-    }
-    if (rows <= kRowsOf4) ScoresBy<4>(a, rows, p, offset, width, c > 0, s, &done);
-    if (rows <= kRowsOf2) ScoresBy<2>(a, rows, p, offset, width, c > 0, s, &done);
-    ScoresBy<1>(a, rows, p, offset, width, c > 0, s, &done);
-  }
-}
-
-template <int NV>
-void ValuesOfColumns(const float* p, int64_t rows, const float* const* values, int64_t column, int64_t stride, int64_t k0, int64_t k1, const float* alpha,
-                     float* o) {
-  constexpr int64_t most = NV == 4 ? kRowsOfV4 : kMaxRows;
-  const int64_t parts = (rows + most - 1) / most;
-  for (int64_t part = 0; part < parts; ++part) {
-    const int64_t r0 = rows * part / parts, r1 = rows * (part + 1) / parts;
-    ChooseValue<NV>(r1 - r0)(p + r0 * kRowStride, values, column, stride, k0, k1, alpha + r0, o + r0 * stride + column, stride);
-  }
-}
-
-// o[rows][dv16] = alpha * o + p * V over keys [k0, k1) of the block.
-void Values(const float* p, int64_t rows, const float* const* values, int64_t dv16, int64_t k0, int64_t k1, const float* alpha, float* o) {
-  int64_t column = 0;
-  if constexpr (kLanes == 16) {
-    while (column < dv16) {
-      const int64_t left = (dv16 - column) / kLanes;
-      if (left >= 4 && rows <= kRowsOfV4) {
-        ValuesOfColumns<4>(p, rows, values, column, dv16, k0, k1, alpha, o);
-        column += 4 * kLanes;
-      } else if (left >= 2) {
-        ValuesOfColumns<2>(p, rows, values, column, dv16, k0, k1, alpha, o);
-        column += 2 * kLanes;
-      } else {
-        ValuesOfColumns<1>(p, rows, values, column, dv16, k0, k1, alpha, o);
-        column += kLanes;
-      }
-    }
-  } else {
-    for (; column < dv16; column += kPanel) ValuesOfColumns<kVecs>(p, rows, values, column, dv16, k0, k1, alpha, o);
-  }
-}
-
 // ---- Queries, keys, biases ----
+
+constexpr int64_t kChunkStride = kBlockRows * kQueryStride;
 
 struct Tile {
   int64_t row, rows;          // first row (token * G + head) and how many
@@ -211,7 +122,7 @@ inline int64_t Position(const AttentionArgs& a, int64_t row) { return a.q_positi
 // Row r of the block, chunk by chunk: (q + add) * factor, at to[chunk][r][kQueryStride].
 void PackQuery(const float* HWY_RESTRICT q, const float* HWY_RESTRICT add, int64_t dh, float factor, float* HWY_RESTRICT to) {
   const V f = Set(factor);
-  for (int64_t start = 0; start < dh; start += kQueryChunk, to += kBlockRows * kQueryStride) {
+  for (int64_t start = 0; start < dh; start += kQueryChunk, to += kChunkStride) {
     const int64_t width = Min(dh - start, kQueryChunk);
     int64_t c = 0;
     for (; c + kLanes <= width; c += kLanes) {
@@ -240,53 +151,51 @@ void PackQueries(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t
   }
 }
 
-// n 16-bit numbers (a multiple of 16) to f32.
-void Widen(const uint16_t* from, int64_t n, bool is_bf16, float* to) {
-#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
-  if (is_bf16) {
-    for (int64_t i = 0; i < n; ++i) to[i] = Bf16ToF32(from[i]);
-  } else {
-    for (int64_t i = 0; i < n; ++i) to[i] = F16ToF32(from[i]);
-  }
-#else
-  const D d;
-  if (is_bf16) {
-    const hn::Rebind<uint32_t, D> du;
-    const hn::Rebind<uint16_t, D> dh;
-    for (int64_t i = 0; i < n; i += kLanes) Store(hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(dh, from + i)))), to + i);
-  } else {
-    const hn::Rebind<hwy::float16_t, D> dh;
-    for (int64_t i = 0; i < n; i += kLanes) Store(hn::PromoteTo(d, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(from + i))), to + i);
-  }
-#endif
-}
-
-// The f32 panels of a block of keys, then those of the next block (to fetch early; the present ones again where there is none).
+// The panels of a block of keys, then those of the next block (to fetch early; the present ones again where there is none).
+template <class T>
 struct KeyBlock {
-  const float* k[2 * kBlockPanels + 2];
-  const float* v[2 * kBlockPanels + 2];
+  const T* k[2 * kBlockPanels + 2];
+  const T* v[2 * kBlockPanels + 2];
 };
 
-// Panels first..last of the block at key0; the range of keys goes on to last_key.
-void FindPanels(const AttentionArgs& a, const Scratch& x, int64_t key0, int64_t first, int64_t last, int64_t last_key, KeyBlock* b) {
+// Panels first..last of the block at key0; the range of keys goes on to last_key. T is the type of the cache.
+template <class T>
+void FindPanels(const AttentionArgs& a, int64_t key0, int64_t first, int64_t last_key, KeyBlock<T>* b) {
   const KvPanels& kv = a.kv;
   const int64_t k_size = kv.dh * kPanel, v_size = RoundUp16(kv.dv) * kPanel;
-  const bool is_f32 = kv.type == DType::f32, is_bf16 = kv.type == DType::bf16;
-  const int64_t end = is_f32 ? Min((last_key - key0) / kPanel, 2 * kBlockPanels + 1) : last;  // pointers are known up to here
+  const int64_t end = Min((last_key - key0) / kPanel, 2 * kBlockPanels + 1);
   int64_t panel = (key0 / kPanel + first) % kv.n_panels;
   for (int64_t p = first; p <= end; ++p, panel = panel + 1 == kv.n_panels ? 0 : panel + 1) {
-    if (is_f32) {
-      b->k[p] = static_cast<const float*>(kv.k) + panel * k_size;
-      b->v[p] = static_cast<const float*>(kv.v) + panel * v_size;
-    } else {
-      Widen(static_cast<const uint16_t*>(kv.k) + panel * k_size, k_size, is_bf16, x.k_wide + p * k_size);
-      Widen(static_cast<const uint16_t*>(kv.v) + panel * v_size, v_size, is_bf16, x.v_wide + p * v_size);
-      b->k[p] = x.k_wide + p * k_size;
-      b->v[p] = x.v_wide + p * v_size;
-    }
+    b->k[p] = static_cast<const T*>(kv.k) + panel * k_size;
+    b->v[p] = static_cast<const T*>(kv.v) + panel * v_size;
   }
   for (int64_t p = 0; p < first; ++p) b->k[p] = b->k[first], b->v[p] = b->v[first];
   for (int64_t p = end + 1; p < 2 * kBlockPanels + 2; ++p) b->k[p] = b->k[end], b->v[p] = b->v[end];
+}
+
+// n numbers (a multiple of 16) to f32; as many from `soon` on are brought nearer.
+template <class T>
+void Widen(const T* from, const T* soon, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; i += kPanel) {
+    __builtin_prefetch(soon + i, 0, 3);
+    HWY_UNROLL(4)
+    for (int64_t c = 0; c < kPanel; c += kLanes) Store(LoadPanel(from + i + c), to + i + c);
+  }
+}
+
+// The same for a 16-bit cache that is widened into scratch: only this block, panels first..last.
+template <class T>
+void WidenPanels(const AttentionArgs& a, const Scratch& x, int64_t first, int64_t last, const KeyBlock<T>& from, KeyBlock<float>* b) {
+  const int64_t k_size = a.kv.dh * kPanel, v_size = RoundUp16(a.kv.dv) * kPanel;
+  for (int64_t p = 0; p < 2 * kBlockPanels + 2; ++p) {
+    const int64_t to = Clamp(p, first, last);
+    b->k[p] = x.k_wide + to * k_size;
+    b->v[p] = x.v_wide + to * v_size;
+  }
+  for (int64_t p = first; p <= last; ++p) {
+    Widen(from.k[p], from.k[p + 1], k_size, x.k_wide + p * k_size);
+    Widen(from.v[p], from.v[p + 1], v_size, x.v_wide + p * v_size);
+  }
 }
 
 // Position scores of the tile for keys key0 .. key0 + n - 1, added to s. In decreasing distance the addends of row r are those of the last row shifted by
@@ -314,7 +223,7 @@ void AddPositions(const AttentionArgs& a, const Scratch& x, Tile& t, int64_t key
     panels[count] = a.distances + p * dh * kPanel;
     later[count] = t.index < 2 ? a.distances + Min(p + kBlockPanels + t.index, table - 1) * dh * kPanel : panels[count];
   }
-  Scores(x.qv + t.at * kQueryStride, t.rows, {panels, panels, later, count}, dh, x.g + behind * kPanel);
+  Scores<float>(x.qv + t.at * kQueryStride, kChunkStride, t.rows, {panels, panels, later, count}, dh, x.g + behind * kPanel);
   const int64_t have = (p1 - p0) * kPanel;
   t.kept_first = FloorPanel(first + n);
   t.kept = Max(p1 - t.kept_first, 0);
@@ -387,7 +296,8 @@ void Softmax(const Scratch& x, const Tile& t, int64_t n, float* s) {
 
 // ---- The order of work ----
 
-void AttendTile(const AttentionArgs& a, const Scratch& x, Tile& t, int64_t block, const KeyBlock& keys) {
+template <class T>
+void AttendTile(const AttentionArgs& a, const Scratch& x, Tile& t, int64_t block, const KeyBlock<T>& keys) {
   const Range first = ValidKeys(a, t.first_position), last = ValidKeys(a, t.last_position);
   const int64_t lo = Max(first.lo, block), hi = Min(last.hi, block + kBlockKeys - 1);
   if (lo > hi) return;
@@ -395,15 +305,34 @@ void AttendTile(const AttentionArgs& a, const Scratch& x, Tile& t, int64_t block
   const int64_t key0 = block + p0 * kPanel, n = (p1 - p0) * kPanel;
   float* s = x.s + p0 * kPanel;
   // Two panels are used at a time, so four tiles can bring the keys and values of the next block into the second-level cache.
-  const float* const* later[4] = {keys.k + kBlockPanels, keys.k + kBlockPanels + 1, keys.v + kBlockPanels, keys.v + kBlockPanels + 1};
-  const float* const* ahead = t.rows > 3 ? keys.v + p0 : keys.k + kBlockPanels;
-  Scores(x.q + t.at * kQueryStride, t.rows, {keys.k + p0, ahead, (t.index < 4 ? later[t.index] : keys.k) + p0, p1 - p0}, a.kv.dh, s);
+  const T* const* later[4] = {keys.k + kBlockPanels, keys.k + kBlockPanels + 1, keys.v + kBlockPanels, keys.v + kBlockPanels + 1};
+  const T* const* ahead = t.rows > kFewRows ? keys.v + p0 : keys.k + kBlockPanels;
+  Scores<T>(x.q + t.at * kQueryStride, kChunkStride, t.rows, {keys.k + p0, ahead, (t.index < 4 ? later[t.index] : keys.k) + p0, p1 - p0}, a.kv.dh, s);
   if (a.distances != nullptr) AddPositions(a, x, t, key0, n, s);
   AddBiases(a, x, t, key0, n, s);
   if (last.lo > key0 || first.hi < key0 + n - 1) Mask(a, t, key0, n, s);
   Softmax(x, t, n, s);
   const int64_t dv16 = RoundUp16(a.kv.dv);
   Values(x.s, t.rows, keys.v, dv16, lo - block, hi - block + 1, x.alpha, x.o + t.at * dv16);
+}
+
+// All tiles of a block of queries over all keys.
+template <class T>
+void AttendKeys(const AttentionArgs& a, const Scratch& x, const Range& all, Tile* tiles, int64_t n_tiles) {
+  for (int64_t block = all.lo / kBlockKeys * kBlockKeys; block <= all.hi; block += kBlockKeys) {
+    const int64_t first = Max(all.lo - block, 0) / kPanel, last = Min(all.hi - block, kBlockKeys - 1) / kPanel;
+    KeyBlock<T> keys;
+    FindPanels(a, block, first, all.hi, &keys);
+    if constexpr (sizeof(T) == 2) {
+      if (n_tiles > 1 || tiles[0].rows > kFewRows) {
+        KeyBlock<float> wide;
+        WidenPanels(a, x, first, last, keys, &wide);
+        for (int64_t i = 0; i < n_tiles; ++i) AttendTile(a, x, tiles[i], block, wide);
+        continue;
+      }
+    }
+    for (int64_t i = 0; i < n_tiles; ++i) AttendTile(a, x, tiles[i], block, keys);
+  }
 }
 
 // out = o / sum
@@ -441,18 +370,16 @@ void AttendBlock(const AttentionArgs& a, const Scratch& x, int64_t row0, int64_t
     t.kept_first = t.kept = 0;
     if (a.distances != nullptr && a.max_distance - t.last_position + all.lo <= 0) {  // some key at or beyond the clamp
       const float* farthest = a.distances;
-      Scores(x.qv + t.at * kQueryStride, t.rows, {&farthest, &farthest, &farthest, 1}, dh, x.g);
+      Scores<float>(x.qv + t.at * kQueryStride, kChunkStride, t.rows, {&farthest, &farthest, &farthest, 1}, dh, x.g);
       for (int64_t r = 0; r < t.rows; ++r) x.far[t.at + r] = x.g[r * kRowStride];
     }
   }
   Fill(0, rows * dv16, x.o);
   Fill(0, rows * kPanel, x.sums);
   Fill(kMinusInfinity, rows, x.m);
-  for (int64_t block = all.lo / kBlockKeys * kBlockKeys; block <= all.hi; block += kBlockKeys) {
-    KeyBlock keys;
-    FindPanels(a, x, block, Max(all.lo - block, 0) / kPanel, Min(all.hi - block, kBlockKeys - 1) / kPanel, all.hi, &keys);
-    for (int64_t i = 0; i < n_tiles; ++i) AttendTile(a, x, tiles[i], block, keys);
-  }
+  if (a.kv.type == DType::f32) AttendKeys<float>(a, x, all, tiles, n_tiles);
+  if (a.kv.type == DType::bf16) AttendKeys<Bf16>(a, x, all, tiles, n_tiles);
+  if (a.kv.type == DType::f16) AttendKeys<F16>(a, x, all, tiles, n_tiles);
   Finish(a, x, row0, rows);
 }
 

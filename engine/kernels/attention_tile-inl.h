@@ -55,6 +55,34 @@ HWY_INLINE V ScaleByPowerOf2(V p, V t) {
 HWY_INLINE V ZeroBelow(V x, float limit, V v) { return hn::IfThenZeroElse(hn::Lt(x, Set(limit)), v); }
 #endif
 
+// Elements of key and value panels as they are stored, and one vector of them in f32.
+struct Bf16 {
+  uint16_t bits;
+};
+struct F16 {
+  uint16_t bits;
+};
+HWY_INLINE V LoadPanel(const float* p) { return Load(p); }
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+inline V LoadPanel(const Bf16* p) { return (V)(VI{p[0].bits, p[1].bits, p[2].bits, p[3].bits} << 16); }
+inline V LoadPanel(const F16* p) {
+  const VI h = {p[0].bits, p[1].bits, p[2].bits, p[3].bits};
+  const VI magnitude = (h & 0x7fff) << 13;
+  const VI special = (VI)(magnitude >= (0x7c00 << 13)) & 0x7f800000;  // infinity and NaN keep the top exponent
+  return (V)((VI)Mul((V)magnitude, Set(0x1p112f)) | special | (h & 0x8000) << 16);
+}
+#else
+HWY_INLINE V LoadPanel(const Bf16* p) {
+  const hn::Rebind<uint32_t, D> du;
+  const hn::Rebind<uint16_t, D> dh;
+  return hn::BitCast(D(), hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(dh, &p->bits))));
+}
+HWY_INLINE V LoadPanel(const F16* p) {
+  const hn::Rebind<hwy::float16_t, D> dh;
+  return hn::PromoteTo(D(), hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(p)));
+}
+#endif
+
 constexpr int kPanel = 16;
 constexpr int kVecs = kPanel / kLanes;  // vectors in a panel
 constexpr int kBlockKeys = 256;         // keys per softmax step; blocks start at absolute multiples of it, so that no result depends on who asks
@@ -107,17 +135,17 @@ HWY_INLINE V Exp2(V x) {
 
 // s[r][0..16 NP) = sum over k < dh of a[r][k] * panel[k][..]: R rows of queries (kQueryStride apart) against NP panels; `resume` adds to what s holds.
 // Meanwhile each step fetches one line of each panel `ahead` into the first-level cache and one line of `later` into the second.
-template <int R, int NP>
-void ScoreTile(const float* HWY_RESTRICT a, const float* const* panels, const float* const* ahead, const float* later, int64_t offset, int64_t dh,
-               bool resume, float* HWY_RESTRICT s) {
+template <int R, int NP, class T>
+void ScoreTile(const float* HWY_RESTRICT a, const T* const* panels, const T* const* ahead, const T* later, int64_t offset, int64_t dh, bool resume,
+               float* HWY_RESTRICT s) {
   V c[R][NP * kVecs];
   HWY_UNROLL(16)
   for (int r = 0; r < R; ++r) {
     HWY_UNROLL(32)
     for (int n = 0; n < NP * kVecs; ++n) c[r][n] = resume ? Load(s + r * kRowStride + n * kLanes) : Set(0.0f);
   }
-  const float* b[NP];
-  const float* next[NP];
+  const T* b[NP];
+  const T* next[NP];
   HWY_UNROLL(8)
   for (int n = 0; n < NP; ++n) {
     b[n] = panels[n] + offset;
@@ -130,7 +158,7 @@ void ScoreTile(const float* HWY_RESTRICT a, const float* const* panels, const fl
     if constexpr (R > 3) __builtin_prefetch(later + k * kPanel, 0, 2);
     V x[NP * kVecs];
     HWY_UNROLL(32)
-    for (int n = 0; n < NP * kVecs; ++n) x[n] = Load(b[n / kVecs] + k * kPanel + (n % kVecs) * kLanes);
+    for (int n = 0; n < NP * kVecs; ++n) x[n] = LoadPanel(b[n / kVecs] + k * kPanel + (n % kVecs) * kLanes);
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) {
       const V q = Set(a[r * kQueryStride + k]);
@@ -147,8 +175,8 @@ void ScoreTile(const float* HWY_RESTRICT a, const float* const* panels, const fl
 
 // o[r][0..NV vectors) = alpha[r] * o[r] + sum over keys k0 <= k < k1 of p[r][k] * value[k]. values[k / 16] + (k % 16) * stride is the row of key k;
 // p has kRowStride, o has o_stride.
-template <int R, int NV>
-void ValueTile(const float* HWY_RESTRICT p, const float* const* values, int64_t column, int64_t stride, int64_t k0, int64_t k1,
+template <int R, int NV, class T>
+void ValueTile(const float* HWY_RESTRICT p, const T* const* values, int64_t column, int64_t stride, int64_t k0, int64_t k1,
                const float* HWY_RESTRICT alpha, float* HWY_RESTRICT o, int64_t o_stride) {
   V c[R][NV];
   HWY_UNROLL(16)
@@ -158,12 +186,12 @@ void ValueTile(const float* HWY_RESTRICT p, const float* const* values, int64_t 
     for (int n = 0; n < NV; ++n) c[r][n] = Mul(f, Load(o + r * o_stride + n * kLanes));
   }
   for (int64_t k = k0; k < k1;) {
-    const float* row = values[k / kPanel] + (k % kPanel) * stride + column;
+    const T* row = values[k / kPanel] + (k % kPanel) * stride + column;
     const int64_t end = HWY_MIN(k1, (k / kPanel + 1) * kPanel);
     for (; k < end; ++k, row += stride) {
       V x[NV];
       HWY_UNROLL(8)
-      for (int n = 0; n < NV; ++n) x[n] = Load(row + n * kLanes);
+      for (int n = 0; n < NV; ++n) x[n] = LoadPanel(row + n * kLanes);
       HWY_UNROLL(8)
       for (int n = 0; n < NV; ++n) __builtin_prefetch(row + n * kLanes + (R > 3 ? 8 : 16) * stride, 0, 3);
       HWY_UNROLL(16)
@@ -178,6 +206,106 @@ void ValueTile(const float* HWY_RESTRICT p, const float* const* values, int64_t 
   for (int r = 0; r < R; ++r) {
     HWY_UNROLL(8)
     for (int n = 0; n < NV; ++n) Store(c[r][n], o + r * o_stride + n * kLanes);
+  }
+}
+
+// ---- Choice of a compiled tile ----
+
+template <class T>
+using ScoreFn = void (*)(const float*, const T* const*, const T* const*, const T*, int64_t, int64_t, bool, float*);
+template <class T>
+using ValueFn = void (*)(const float*, const T* const*, int64_t, int64_t, int64_t, int64_t, const float*, float*, int64_t);
+
+// Up to this many rows a product is bound by memory: 16-bit panels are then widened in registers, else once per block into scratch.
+constexpr int kFewRows = 3;
+
+// Most rows for which NP panels are taken at once: enough independent sums to hide the latency, few enough for the registers.
+template <int NP, class T>
+constexpr int RowsOfPanels() {
+  const int most = NP == 8 ? (kLanes == 16 ? 3 : 0) : NP == 4 ? (kLanes == 16 ? 7 : 1) : NP == 2 ? (kLanes == 16 ? kMaxRows : kLanes == 8 ? 3 : 1) : kMaxRows;
+  return sizeof(T) == 4 || most < kFewRows ? most : kFewRows;
+}
+// Most rows for which NV vectors of values are taken at once.
+template <int NV, class T>
+constexpr int RowsOfVectors() {
+  const int most = NV == 4 && kLanes == 16 ? 6 : kMaxRows;
+  return sizeof(T) == 4 || most < kFewRows ? most : kFewRows;
+}
+
+template <int NP, class T, int R = 1>
+ScoreFn<T> ChooseScore(int64_t rows) {
+  if constexpr (R < RowsOfPanels<NP, T>()) {
+    if (rows > R) return ChooseScore<NP, T, R + 1>(rows);
+  }
+  return ScoreTile<R, NP, T>;
+}
+
+template <int NV, class T, int R = 1>
+ValueFn<T> ChooseValue(int64_t rows) {
+  if constexpr (R < RowsOfVectors<NV, T>()) {
+    if (rows > R) return ChooseValue<NV, T, R + 1>(rows);
+  }
+  return ValueTile<R, NV, T>;
+}
+
+// What a product over here[0..n) reads and fetches: `ahead` are the panels that come after the last, later[p] is to be brought nearer while panel p is used.
+template <class T>
+struct Panels {
+  const T* const* here;
+  const T* const* ahead;
+  const T* const* later;
+  int64_t n;
+};
+
+// One pass, NP panels at a time from *done on, if that suits so many rows.
+template <int NP, class T>
+void ScoresBy(const float* a, int64_t rows, const Panels<T>& p, int64_t offset, int64_t width, bool resume, float* s, int64_t* done) {
+  if constexpr (RowsOfPanels<NP, T>() > 0) {
+    if (rows > RowsOfPanels<NP, T>()) return;
+    const ScoreFn<T> f = ChooseScore<NP, T>(rows);
+    for (; *done + NP <= p.n; *done += NP) {
+      const int64_t i = *done;
+      f(a, p.here + i, i + 2 * NP <= p.n ? p.here + i + NP : p.ahead, p.later[i], offset, width, resume, s + i * kPanel);
+    }
+  }
+}
+
+// s[rows][16 n] = scores of packed rows against n panels. Chunks of a row are chunk_stride floats apart.
+template <class T>
+void Scores(const float* a, int64_t chunk_stride, int64_t rows, const Panels<T>& p, int64_t dh, float* s) {
+  for (int64_t c = 0; c < dh; c += kQueryChunk, a += chunk_stride) {
+    const int64_t width = dh - c < kQueryChunk ? dh - c : kQueryChunk, offset = c * kPanel;
+    int64_t done = 0;
+    ScoresBy<8>(a, rows, p, offset, width, c > 0, s, &done);
+    ScoresBy<4>(a, rows, p, offset, width, c > 0, s, &done);
+    ScoresBy<2>(a, rows, p, offset, width, c > 0, s, &done);
+    ScoresBy<1>(a, rows, p, offset, width, c > 0, s, &done);
+  }
+}
+
+template <int NV, class T>
+void ValuesOfColumns(const float* p, int64_t rows, const T* const* values, int64_t column, int64_t stride, int64_t k0, int64_t k1, const float* alpha,
+                     float* o) {
+  constexpr int64_t most = RowsOfVectors<NV, T>();
+  const int64_t parts = (rows + most - 1) / most;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t r0 = rows * part / parts, r1 = rows * (part + 1) / parts;
+    ChooseValue<NV, T>(r1 - r0)(p + r0 * kRowStride, values, column, stride, k0, k1, alpha + r0, o + r0 * stride + column, stride);
+  }
+}
+
+// o[rows][dv16] = alpha * o + p * V over keys [k0, k1) of the block.
+template <class T>
+void Values(const float* p, int64_t rows, const T* const* values, int64_t dv16, int64_t k0, int64_t k1, const float* alpha, float* o) {
+  int64_t column = 0;
+  if constexpr (kLanes == 16) {
+    if (rows <= RowsOfVectors<4, T>()) {
+      for (; column + 4 * kLanes <= dv16; column += 4 * kLanes) ValuesOfColumns<4>(p, rows, values, column, dv16, k0, k1, alpha, o);
+    }
+    for (; column + 2 * kLanes <= dv16; column += 2 * kLanes) ValuesOfColumns<2>(p, rows, values, column, dv16, k0, k1, alpha, o);
+    if (column < dv16) ValuesOfColumns<1>(p, rows, values, column, dv16, k0, k1, alpha, o);
+  } else {
+    for (; column < dv16; column += kPanel) ValuesOfColumns<kVecs>(p, rows, values, column, dv16, k0, k1, alpha, o);
   }
 }
 

@@ -50,6 +50,20 @@ double Flops(const Work& w, int64_t window) {
   return static_cast<double>(w.Dh * w.H) * (4 * pairs + (w.xl ? 2 * near : 0));
 }
 
+// GB/s of reading so many bytes once, front to back.
+double ReadRate(const char* p, int64_t bytes) {
+  typedef float V __attribute__((vector_size(16)));
+  const double t0 = Seconds();
+  V sum[8] = {};
+  for (int64_t i = 0; i + 128 <= bytes; i += 128) {
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k) sum[k] += *reinterpret_cast<const V*>(p + i + 16 * k);
+  }
+  volatile float sink = 0;
+  for (const V& v : sum) sink = sink + v[0];
+  return static_cast<double>(bytes) / (Seconds() - t0) * 1e-9;
+}
+
 void Measure(const Work& w, const AttentionKernels& kernels, const std::string& target, double seconds) {
   const int64_t D = w.H * w.Dh;
   std::vector<float> q(static_cast<size_t>(w.T * D)), out(q.size()), rows(static_cast<size_t>(w.S * D)), rk(static_cast<size_t>((w.clamp + 1) * D));
@@ -101,11 +115,15 @@ void Measure(const Work& w, const AttentionKernels& kernels, const std::string& 
     shares.push_back(flops / each * 1e-9 / ((before + after) / 2));
     before = after;
   }
+  double read = 0;
+  for (int i = 0; w.T == 1 && i < 9; ++i) read = std::max(read, ReadRate(kv_memory.p, kv_bytes * w.H));
   std::sort(shares.begin(), shares.end());
   const double share = shares[shares.size() / 2], high = shares[shares.size() * 9 / 10];
   const double bytes = 2.0 * static_cast<double>(w.S * D) * static_cast<double>(DTypeBytes(w.type));
-  std::printf("%-22s h=%-2ld d=%-3ld T=%-4ld S=%-5ld %9.1f us %7.1f GFLOP/s %5.1f %% of peak (90th percentile %5.1f)   K,V once: %6.1f GB/s\n", w.name, w.H, w.Dh, w.T, w.S, best * 1e6,
+  std::printf("%-22s h=%-2ld d=%-3ld T=%-4ld S=%-5ld %9.1f us %7.1f GFLOP/s %5.1f %% of peak (90th percentile %5.1f)   K,V once: %6.1f GB/s", w.name, w.H, w.Dh, w.T, w.S, best * 1e6,
               flops / best * 1e-9, share * 100, high * 100, bytes / best * 1e-9);
+  if (w.T == 1) std::printf(" (a plain read: %.1f)", read);
+  std::printf("\n");
   std::fflush(stdout);
 }
 
