@@ -228,7 +228,7 @@ constexpr int RowsOfPanels() {
 // Most rows for which NV vectors of values are taken at once.
 template <int NV, class T>
 constexpr int RowsOfVectors() {
-  const int most = NV == 4 && kLanes == 16 ? 6 : kMaxRows;
+  const int most = kLanes == 16 && NV == 4 ? 6 : kLanes == 16 && NV == 3 ? kFewRows : kMaxRows;
   return sizeof(T) == 4 || most < kFewRows ? most : kFewRows;
 }
 
@@ -301,6 +301,10 @@ void Values(const float* p, int64_t rows, const T* const* values, int64_t dv16, 
   if constexpr (kLanes == 16) {
     if (rows <= RowsOfVectors<4, T>()) {
       for (; column + 4 * kLanes <= dv16; column += 4 * kLanes) ValuesOfColumns<4>(p, rows, values, column, dv16, k0, k1, alpha, o);
+    }
+    if (rows <= kFewRows && dv16 - column == 3 * kLanes) {
+      ValuesOfColumns<3>(p, rows, values, column, dv16, k0, k1, alpha, o);
+      column += 3 * kLanes;
     }
     for (; column + 2 * kLanes <= dv16; column += 2 * kLanes) ValuesOfColumns<2>(p, rows, values, column, dv16, k0, k1, alpha, o);
     if (column < dv16) ValuesOfColumns<1>(p, rows, values, column, dv16, k0, k1, alpha, o);
