@@ -6,6 +6,7 @@ namespace tern {
 // In alphabetical order, one a line.
 extern const Verb kCompletion;
 extern const Verb kConvert;
+extern const Verb kDedup;
 extern const Verb kFilter;
 extern const Verb kForward;
 extern const Verb kHelp;
@@ -27,6 +28,7 @@ std::span<const Verb* const> AllVerbs() {
       &kPlan,
       &kVerify,
       &kTokenize,
+      &kDedup,
       &kFilter,
       &kHelp,
       &kVersion,

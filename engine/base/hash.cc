@@ -11,6 +11,12 @@ uint64_t Xxh3(std::span<const uint8_t> bytes, uint64_t seed) {
   return XXH3_64bits_withSeed(bytes.empty() ? &empty : bytes.data(), bytes.size(), seed);
 }
 
+Hash128 Xxh3Wide(std::span<const uint8_t> bytes, uint64_t seed) {
+  static const uint8_t empty = 0;
+  XXH128_hash_t h = XXH3_128bits_withSeed(bytes.empty() ? &empty : bytes.data(), bytes.size(), seed);
+  return {h.low64, h.high64};
+}
+
 struct Xxh3Stream::State {
   XXH3_state_t x;
 };

@@ -9,7 +9,12 @@ namespace tern {
 
 uint64_t Xxh3(std::span<const uint8_t> bytes, uint64_t seed = 0);
 
-// The same digest over pieces.
+struct Hash128 {
+  uint64_t low, high;
+};
+Hash128 Xxh3Wide(std::span<const uint8_t> bytes, uint64_t seed = 0);
+
+// The same digest as Xxh3 over pieces.
 class Xxh3Stream {
  public:
   Xxh3Stream();

@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "engine/base/file.h"
+#include "tools/corpus/spill_file.h"
 
 namespace tern::corpus {
 namespace {
@@ -19,19 +19,6 @@ std::span<const uint8_t> AsBytes(const char* p, int64_t n) { return {reinterpret
 
 Status Changed(const std::string& path) {
   return IoError("the file changed while it was being read").File(path).Hint("Run again when nothing writes to it; nothing was written under a final name");
-}
-
-// A file without a name: it goes when it is closed, however the program ends.
-Result<int> OpenUnnamed(const std::string& folder) {
-#ifdef O_TMPFILE
-  int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd >= 0) return fd;
-#endif
-  std::string name = folder + "/.tern-spool-XXXXXX";
-  int made = ::mkostemp(name.data(), O_CLOEXEC);
-  if (made < 0) return IoError(Str("cannot create a temporary file: ", std::strerror(errno))).File(folder);
-  ::unlink(name.c_str());
-  return made;
 }
 
 }  // namespace
@@ -70,7 +57,7 @@ Status BlockSource::OpenFile() {
   }
   if (spool_ && (!regular || stream_->compressed())) {
     std::string folder = options_.temporary_folder.empty() ? options_.output : options_.temporary_folder;
-    TERN_ASSIGN(state.spool, OpenUnnamed(folder.empty() ? "." : folder));
+    TERN_ASSIGN(state.spool, OpenUnnamedFile(folder.empty() ? "." : folder));
   }
   return {};
 }

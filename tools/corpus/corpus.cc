@@ -127,7 +127,7 @@ Status Corpus::Pass(const PassOptions& pass, const Work& work, const InOrder& in
       block.format = s.sources[static_cast<size_t>(place.file)].format;
       block.first_doc = place.first_doc, block.first_line = place.first_line;
     }
-    if (!first || !place.too_long) s.SplitOrRestore(&block, place, first || pass.parse);
+    if (!first || !place.too_long) s.SplitOrRestore(&block, place, first || !pass.parse_block || pass.parse_block(block.number));
     return work ? work(block, worker) : Status();
   };
   line.hand_on = [&](int item) -> Status {

@@ -39,8 +39,8 @@ struct PassOptions {
   std::string_view stage = "reading";
   // Blocks for which it returns false are skipped (passes after the first). Thread-safe.
   std::function<bool(int64_t block)> want;
-  // False: records are only split and numbered; text, id, score and bad stay empty. Costs a tenth.
-  bool parse = true;
+  // Blocks for which it returns false are only split: text, id, score and bad of their records stay empty, which costs a tenth (passes after the first).
+  std::function<bool(int64_t block)> parse_block;
   // No later pass will follow: nothing is spooled.
   bool only_pass = false;
 };

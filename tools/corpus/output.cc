@@ -153,7 +153,10 @@ Status OutputFolder::AdvanceTo(const Corpus& corpus, size_t source) {
 
 void OutputFolder::Keep(const Block& block, const Record& record) {
   if (block.format == Format::kParagraphs) {
-    KeepBytes(record.text);
+    std::string_view text = record.raw;  // not its `text`: the block may be split only
+    if (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+    if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
+    KeepBytes(text);
     KeepBytes("\n\n");
     return;
   }

@@ -68,9 +68,12 @@ void WordReader::Reset(std::string_view text) {
   }
   size_t b = 0;
   for (; (b + 1) * 64 <= text.size(); ++b) Classify64(text.data() + b * 64, lowered_.data() + b * 64, &word_[b], &high_[b]);
+  uint64_t any = 0;
+  for (size_t i = 0; i < b; ++i) any |= high_[i];
   char tail[64] = {};
   if (text.size() > b * 64) std::memcpy(tail, text.data() + b * 64, text.size() - b * 64);
   Classify64(tail, lowered_.data() + b * 64, &word_[b], &high_[b]);
+  has_high_ = (any | high_[b]) != 0;
 }
 
 bool WordReader::NextFast(Word* word) {

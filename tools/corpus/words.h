@@ -23,6 +23,7 @@ class WordReader {
  public:
   // `text` is valid UTF-8 and stays alive until the next Reset.
   void Reset(std::string_view text);
+  bool has_high() const { return has_high_; }  // whether the text holds anything but ASCII
   bool Next(Word* word) {
     if (slow_at_ < slow_end_ && NextSlow(word)) return true;
     return NextFast(word);
@@ -35,6 +36,7 @@ class WordReader {
   std::string_view text_;
   std::string lowered_;          // ASCII letters in lower case, other bytes as they are; padded
   std::vector<uint64_t> word_, high_;  // one bit a byte: ASCII letter or digit; not ASCII
+  bool has_high_ = false;
   size_t at_ = 0, slow_at_ = 0, slow_end_ = 0;
   std::string scratch_, raw_;
 };

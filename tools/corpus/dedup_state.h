@@ -1,0 +1,88 @@
+// What the stages of one dedup run share: which documents are still there, what was cut from them, and what is to be told about it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/status.h"
+#include "tools/corpus/corpus.h"
+#include "tools/corpus/dedup.h"
+#include "tools/corpus/id_store.h"
+#include "tools/corpus/output.h"
+
+namespace tern::corpus {
+
+enum class Fate : uint8_t { kHere, kBad, kExact, kNear, kLines, kSubstr };
+const char* FateName(Fate fate);
+
+// Why a duplicate went: for whom, and how alike they are.
+struct Removal {
+  uint32_t doc, kept;
+  int64_t cluster;
+  double similarity;
+};
+
+// Groups of documents, flat. The members of each ascend.
+struct Clusters {
+  struct One {
+    uint32_t keeper;
+    size_t begin, size;  // in members
+  };
+  std::vector<One> list;
+  std::vector<uint32_t> members;
+
+  void Add(const Clusters& more);
+};
+
+// Stretches cut from the texts by one pass of one stage, in the order of (doc, begin): bytes of the text as the former layers left it.
+struct Cut {
+  uint32_t doc, begin, end;
+};
+struct CutLayer {
+  bool lines = false;  // the stretches are whole lines: what stays is joined by line feeds
+  std::vector<Cut> cuts;
+};
+
+struct DedupState {
+  DedupState(const DedupOptions& o, Corpus& c, OutputFolder& f);
+
+  const DedupOptions& options;
+  Corpus& corpus;
+  OutputFolder& out;
+  std::string temporary;         // folder for spills
+  int64_t memory_bytes;          // what buffers may take
+  uint64_t seed;                 // of hashes that only decide equality: differs from run to run, so that nobody can prepare collisions
+  IdStore ids;
+
+  std::vector<uint32_t> length;  // text bytes
+  std::vector<double> score;     // with KeepRule::kScore
+  std::vector<Fate> fate;
+  std::vector<Removal> removals; // of exact and near
+  std::vector<CutLayer> layers;
+  int64_t clusters_written = 0, largest_near_cluster = 0;
+  int64_t line_spans = 0, line_bytes = 0, substr_spans = 0, substr_bytes = 0;
+
+  int64_t documents() const { return static_cast<int64_t>(fate.size()); }
+  bool here(uint32_t doc) const { return fate[doc] == Fate::kHere; }
+  // Whether `a` is to be kept rather than `b`.
+  bool Better(uint32_t a, uint32_t b) const;
+  // Sorts the clusters by their smallest member, appends them to clusters.jsonl, and marks all members but the keepers as removed.
+  // similarity(keeper, member); empty: 1.
+  Status Take(Clusters* clusters, Fate fate_of_removed, const std::function<double(uint32_t keeper, uint32_t member)>& similarity);
+
+  // The text of a document as the layers left it: `text` itself, or *scratch.
+  std::string_view TextNow(uint32_t doc, std::string_view text, std::string* scratch) const;
+  bool WasCut(uint32_t doc) const;
+  // Whether any document of the block is still there.
+  bool BlockHasAny(int64_t block) const;
+};
+
+Status RunLines(DedupState* state);
+Status RunSubstr(DedupState* state);
+Status WriteKept(DedupState* state);
+
+}  // namespace tern::corpus

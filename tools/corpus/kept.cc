@@ -1,0 +1,99 @@
+// The last pass of dedup: what is kept goes to kept/, what went is told in removed.jsonl.
+#include <algorithm>
+#include <cstdio>
+
+#include "tools/corpus/dedup_state.h"
+
+namespace tern::corpus {
+namespace {
+
+// What the parallel part prepares: the removed lines, and the records to write anew.
+struct Written : BlockResult {
+  std::string removed;
+  std::vector<std::pair<size_t, std::string>> rewritten;  // index of the record, its new bytes
+};
+
+void AppendDouble(double value, std::string* out) {
+  char text[32];
+  int n = std::snprintf(text, sizeof text, "%.9f", value);
+  while (n > 3 && text[n - 1] == '0' && text[n - 2] != '.') --n;
+  out->append(text, static_cast<size_t>(n));
+}
+
+class Writer {
+ public:
+  explicit Writer(DedupState* state) : s_(*state) {}
+
+  Status Run() {
+    std::sort(s_.removals.begin(), s_.removals.end(), [](const Removal& a, const Removal& b) { return a.doc < b.doc; });
+    s_.out.OpenKept(s_.corpus);
+    TERN_RETURN_IF_ERROR(s_.out.Touch("removed.jsonl"));
+    PassOptions pass{.stage = "writing"};
+    pass.parse_block = [this](int64_t block) { return HasCut(block); };
+    return s_.corpus.Pass(
+        pass, [this](Block& block, int) { return Prepare(block); }, [this](Block& block) { return Write(block); });
+  }
+
+ private:
+  bool HasCut(int64_t block) const {
+    if (s_.layers.empty()) return false;
+    int64_t end = block + 1 < s_.corpus.blocks() ? s_.corpus.FirstDocOf(block + 1) : s_.documents();
+    for (const CutLayer& layer : s_.layers) {
+      auto it = std::lower_bound(layer.cuts.begin(), layer.cuts.end(), s_.corpus.FirstDocOf(block), [](const Cut& c, int64_t doc) { return c.doc < doc; });
+      if (it != layer.cuts.end() && it->doc < end) return true;
+    }
+    return false;
+  }
+
+  Status Prepare(Block& block) {
+    auto written = std::make_unique<Written>();
+    const bool parsed = HasCut(block.number);
+    std::string scratch, id;
+    for (size_t i = 0; i < block.records.size(); ++i) {
+      const uint32_t doc = static_cast<uint32_t>(block.DocOf(i));
+      const Fate fate = s_.fate[doc];
+      if (fate == Fate::kBad) continue;
+      if (fate == Fate::kHere) {
+        if (!parsed || !s_.WasCut(doc)) continue;
+        std::string bytes;
+        AppendRewritten(block, block.records[i], s_.TextNow(doc, block.records[i].text, &scratch), &bytes);
+        written->rewritten.emplace_back(i, std::move(bytes));
+        continue;
+      }
+      TERN_RETURN_IF_ERROR(s_.ids.Find(doc, &id));
+      block.records[i].id_json = id;
+      AppendPlace(s_.corpus, block, i, &written->removed);
+      written->removed += Str(",\"reason\":\"", FateName(fate), "\"");
+      if (fate == Fate::kExact || fate == Fate::kNear) {
+        auto it = std::lower_bound(s_.removals.begin(), s_.removals.end(), doc, [](const Removal& r, uint32_t d) { return r.doc < d; });
+        TERN_RETURN_IF_ERROR(s_.ids.Find(it->kept, &id));
+        written->removed += Str(",\"kept\":", it->kept, ",\"kept_id\":", id, ",\"similarity\":");
+        AppendDouble(it->similarity, &written->removed);
+        written->removed += Str(",\"cluster\":", it->cluster);
+      }
+      written->removed += "}\n";
+      block.records[i].id_json = {};
+    }
+    block.result = std::move(written);
+    return {};
+  }
+
+  Status Write(Block& block) {
+    const Written& written = static_cast<const Written&>(*block.result);
+    size_t next = 0;
+    for (size_t i = 0; i < block.records.size(); ++i) {
+      if (next < written.rewritten.size() && written.rewritten[next].first == i) s_.out.KeepBytes(written.rewritten[next++].second);
+      else if (s_.here(static_cast<uint32_t>(block.DocOf(i)))) s_.out.Keep(block, block.records[i]);
+    }
+    TERN_RETURN_IF_ERROR(s_.out.EndBlock(block));
+    return s_.out.Append("removed.jsonl", written.removed);
+  }
+
+  DedupState& s_;
+};
+
+}  // namespace
+
+Status WriteKept(DedupState* state) { return Writer(state).Run(); }
+
+}  // namespace tern::corpus

@@ -1,0 +1,322 @@
+#include "tools/corpus/near.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "engine/base/hash.h"
+#include "tools/corpus/pipeline.h"
+#include "tools/corpus/prefix_join.h"
+#include "tools/corpus/shingle_sets.h"
+#include "tools/corpus/shingles.h"
+#include "tools/corpus/union_find.h"
+
+namespace tern::corpus {
+namespace {
+
+constexpr size_t kSmallMeeting = 8;  // up to so many documents a meeting is taken apart into pairs
+
+int PartBits(int bands) {
+  int bits = 8;
+  while (bits > 0 && (int64_t{bands} << bits) > 4096) --bits;
+  return bits;
+}
+
+uint64_t PairOf(uint32_t a, uint32_t b) { return a < b ? uint64_t{a} << 32 | b : uint64_t{b} << 32 | a; }
+
+void SortUnique(std::vector<uint64_t>* v) {
+  std::sort(v->begin(), v->end());
+  v->erase(std::unique(v->begin(), v->end()), v->end());
+}
+
+// By the high half, stable: three rounds of eleven bits; the documents in the low half ascend already.
+void SortByKey(std::vector<uint64_t>* records, std::vector<uint64_t>* other) {
+  if (records->size() < 1024) {
+    std::sort(records->begin(), records->end());
+    return;
+  }
+  other->resize(records->size());
+  for (int shift : {32, 43, 54}) {
+    const uint64_t mask = shift == 54 ? 1023 : 2047;
+    std::vector<size_t> at(mask + 2, 0);
+    for (uint64_t r : *records) ++at[(r >> shift & mask) + 1];
+    for (size_t i = 1; i < at.size(); ++i) at[i] += at[i - 1];
+    for (uint64_t r : *records) (*other)[at[r >> shift & mask]++] = r;
+    records->swap(*other);
+  }
+}
+
+}  // namespace
+
+BandKeys::BandKeys(int bands, int64_t budget_bytes, std::string folder)
+    : bands_(bands), part_bits_(PartBits(bands)), store_(int64_t{bands} << part_bits_, budget_bytes, std::move(folder)) {}
+
+Status BandKeys::Append(uint32_t doc, const uint64_t* keys) {
+  for (int b = 0; b < bands_; ++b) {
+    int64_t part = (int64_t{b} << part_bits_) | static_cast<int64_t>(part_bits_ == 0 ? 0 : keys[b] >> (64 - part_bits_));
+    TERN_RETURN_IF_ERROR(store_.Append(part, keys[b] << 32 | doc));
+  }
+  return {};
+}
+
+Result<BandKeys::Meetings> BandKeys::Run(DedupState* state) {
+  Meetings all;
+  std::set<std::pair<uint64_t, uint64_t>> known;  // digests of large meetings: the same family meets in many bands
+  std::mutex mu;
+  const int64_t parts = int64_t{1} << part_bits_;
+  for (int64_t band = 0; band < bands_; ++band) {
+    std::vector<uint64_t> fresh;
+    TERN_RETURN_IF_ERROR(ForChunks(state->corpus.threads(), parts, state->options.common.cancel, [&](int64_t part, int) -> Status {
+      TERN_ASSIGN(std::vector<uint64_t> records, store_.Take(band * parts + part));
+      std::erase_if(records, [&](uint64_t r) { return !state->here(static_cast<uint32_t>(r)); });
+      std::vector<uint64_t> other, pairs;
+      SortByKey(&records, &other);
+      for (size_t i = 0; i < records.size();) {
+        size_t j = i + 1;
+        while (j < records.size() && records[j] >> 32 == records[i] >> 32) ++j;
+        if (j - i > kSmallMeeting) {
+          std::vector<uint32_t> group;
+          for (size_t k = i; k < j; ++k) group.push_back(static_cast<uint32_t>(records[k]));
+          Hash128 digest = Xxh3Wide({reinterpret_cast<const uint8_t*>(group.data()), group.size() * 4});
+          std::lock_guard lock(mu);
+          if (known.emplace(digest.low, digest.high).second) all.groups.push_back(std::move(group));
+        } else {
+          for (size_t k = i; k < j; ++k)
+            for (size_t l = k + 1; l < j; ++l) pairs.push_back(PairOf(static_cast<uint32_t>(records[k]), static_cast<uint32_t>(records[l])));
+        }
+        i = j;
+      }
+      std::lock_guard lock(mu);
+      fresh.insert(fresh.end(), pairs.begin(), pairs.end());
+      return {};
+    }));
+    SortUnique(&fresh);
+    size_t middle = all.pairs.size();
+    all.pairs.insert(all.pairs.end(), fresh.begin(), fresh.end());
+    std::inplace_merge(all.pairs.begin(), all.pairs.begin() + static_cast<std::ptrdiff_t>(middle), all.pairs.end());
+    all.pairs.erase(std::unique(all.pairs.begin(), all.pairs.end()), all.pairs.end());
+  }
+  std::sort(all.groups.begin(), all.groups.end());  // the order in which the threads found them does not matter
+  return all;
+}
+
+namespace {
+
+// From meetings to clusters. Documents with equal sets are one entry; similarities are between entries.
+class NearStage {
+ public:
+  NearStage(DedupState* state, BandKeys::Meetings meetings)
+      : s_(*state), o_(state->options), meetings_(std::move(meetings)), buffers_(static_cast<size_t>(state->corpus.threads())) {}
+
+  Status Run(int64_t* too_large) {
+    std::vector<uint32_t> docs;
+    for (uint64_t p : meetings_.pairs) docs.push_back(static_cast<uint32_t>(p >> 32)), docs.push_back(static_cast<uint32_t>(p));
+    for (const auto& group : meetings_.groups) docs.insert(docs.end(), group.begin(), group.end());
+    std::sort(docs.begin(), docs.end());
+    docs.erase(std::unique(docs.begin(), docs.end()), docs.end());
+    TERN_RETURN_IF_ERROR(sets_.Read(&s_, std::move(docs)));
+    entries_ = UnionFind(sets_.entries());
+    TERN_RETURN_IF_ERROR(Verify());
+    if (o_.pairs) TERN_RETURN_IF_ERROR(WritePairs());
+    Clusters clusters;
+    TERN_RETURN_IF_ERROR(FormClusters(&clusters));
+    int64_t limit = o_.max_cluster > 0 ? o_.max_cluster : static_cast<int64_t>(std::floor(static_cast<double>(s_.documents()) * o_.max_cluster_percent / 100));
+    if (o_.max_cluster < 0) limit = std::max<int64_t>(limit, 100);
+    for (const Clusters::One& c : clusters.list) s_.largest_near_cluster = std::max(s_.largest_near_cluster, static_cast<int64_t>(c.size));
+    if (s_.largest_near_cluster > limit) *too_large = s_.largest_near_cluster;
+    Status failed;
+    TERN_RETURN_IF_ERROR(s_.Take(&clusters, Fate::kNear, [&](uint32_t keeper, uint32_t member) {
+      auto similarity = Similarity(sets_.EntryOf(keeper), sets_.EntryOf(member), 0, 0);
+      if (!similarity.ok()) failed = similarity.status();
+      return similarity.ok() ? *similarity : 0.0;
+    }));
+    return failed;
+  }
+
+ private:
+  struct Buffers {
+    std::vector<uint64_t> a, b;
+  };
+
+  Result<double> Similarity(uint32_t a, uint32_t b, double least, int worker) {
+    if (a == b) return 1.0;
+    int64_t n = sets_.SizeOf(a), m = sets_.SizeOf(b);
+    if (static_cast<double>(std::min(n, m)) / static_cast<double>(std::max(n, m)) < least) return -1.0;
+    Buffers& buffers = buffers_[static_cast<size_t>(worker)];
+    TERN_ASSIGN(const uint64_t* x, sets_.Get(a, &buffers.a));
+    TERN_ASSIGN(const uint64_t* y, sets_.Get(b, &buffers.b));
+    return Jaccard(x, n, y, m, least);
+  }
+
+  // Which entries reach the threshold. Without --pairs a pair that is already connected is not looked at: it cannot change the components.
+  Status Verify() {
+    std::vector<uint64_t> pairs;
+    for (uint64_t p : meetings_.pairs) {
+      uint32_t a = sets_.EntryOf(static_cast<uint32_t>(p >> 32)), b = sets_.EntryOf(static_cast<uint32_t>(p));
+      if (a != b) pairs.push_back(PairOf(a, b));
+    }
+    for (const auto& group : meetings_.groups) TERN_RETURN_IF_ERROR(AddGroup(group, &pairs));
+    SortUnique(&pairs);
+    return VerifyPairs(pairs);
+  }
+
+  Status AddGroup(const std::vector<uint32_t>& group, std::vector<uint64_t>* pairs) {
+    std::vector<uint32_t> entries;
+    for (uint32_t doc : group) entries.push_back(sets_.EntryOf(doc));
+    std::sort(entries.begin(), entries.end());
+    entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
+    if (entries.size() <= kSmallMeeting) {
+      for (size_t i = 0; i < entries.size(); ++i)
+        for (size_t j = i + 1; j < entries.size(); ++j) pairs->push_back(PairOf(entries[i], entries[j]));
+      return {};
+    }
+    TERN_ASSIGN(PrefixJoin join, PrefixJoin::Build(&sets_, entries, o_.threshold));
+    std::vector<uint32_t> found;
+    for (size_t i = 0; i < entries.size(); ++i) {
+      join.Candidates(i, &found);
+      std::vector<uint64_t> some;
+      for (uint32_t j : found)
+        if (j > i) some.push_back(PairOf(entries[i], entries[j]));
+      TERN_RETURN_IF_ERROR(VerifyPairs(some));
+    }
+    return {};
+  }
+
+  Status VerifyPairs(const std::vector<uint64_t>& pairs) {
+    constexpr size_t kBatch = 1 << 14, kChunk = 256;
+    std::vector<double> similarity;
+    for (size_t from = 0; from < pairs.size(); from += kBatch) {
+      size_t n = std::min(kBatch, pairs.size() - from);
+      similarity.assign(n, -1);
+      auto verify = [&](int64_t chunk, int worker) -> Status {
+        for (size_t i = static_cast<size_t>(chunk) * kChunk; i < std::min(n, static_cast<size_t>(chunk + 1) * kChunk); ++i) {
+          uint32_t a = static_cast<uint32_t>(pairs[from + i] >> 32), b = static_cast<uint32_t>(pairs[from + i]);
+          if (!o_.pairs && entries_.RootOnly(a) == entries_.RootOnly(b)) continue;
+          TERN_ASSIGN(similarity[i], Similarity(a, b, o_.threshold, worker));
+        }
+        return {};
+      };
+      TERN_RETURN_IF_ERROR(ForChunks(s_.corpus.threads(), static_cast<int64_t>((n + kChunk - 1) / kChunk), o_.common.cancel, verify));
+      for (size_t i = 0; i < n; ++i) {
+        if (!(similarity[i] >= o_.threshold)) continue;
+        entries_.Join(static_cast<uint32_t>(pairs[from + i] >> 32), static_cast<uint32_t>(pairs[from + i]));
+        if (o_.pairs) verified_[pairs[from + i]] = similarity[i];
+      }
+    }
+    return {};
+  }
+
+  // pairs.jsonl: of documents, so entries are unfolded.
+  Status WritePairs() {
+    std::vector<std::vector<uint32_t>> docs_of(sets_.entries());
+    for (uint32_t doc : sets_.docs()) docs_of[sets_.EntryOf(doc)].push_back(doc);
+    std::vector<std::pair<uint64_t, double>> all;
+    for (const auto& docs : docs_of)
+      for (size_t i = 0; i < docs.size(); ++i)
+        for (size_t j = i + 1; j < docs.size(); ++j) all.emplace_back(PairOf(docs[i], docs[j]), 1.0);
+    for (const auto& [pair, similarity] : verified_)
+      for (uint32_t a : docs_of[pair >> 32])
+        for (uint32_t b : docs_of[static_cast<uint32_t>(pair)]) all.emplace_back(PairOf(a, b), similarity);
+    std::sort(all.begin(), all.end());
+    std::string lines;
+    for (const auto& [pair, similarity] : all) {
+      char number[32];
+      std::snprintf(number, sizeof number, "%.17g", similarity);
+      lines += Str("{\"a\":", pair >> 32, ",\"b\":", static_cast<uint32_t>(pair), ",\"similarity\":", number, "}\n");
+    }
+    return s_.out.Append("pairs.jsonl", lines);
+  }
+
+  Status FormClusters(Clusters* clusters) {
+    // Documents by component; a stable sort keeps them ascending.
+    std::vector<std::pair<uint32_t, uint32_t>> by_root;
+    for (uint32_t doc : sets_.docs()) by_root.emplace_back(entries_.Root(sets_.EntryOf(doc)), doc);
+    std::stable_sort(by_root.begin(), by_root.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (size_t i = 0; i < by_root.size();) {
+      size_t j = i + 1;
+      while (j < by_root.size() && by_root[j].first == by_root[i].first) ++j;
+      if (j - i > 1) {
+        std::vector<uint32_t> docs;
+        for (size_t k = i; k < j; ++k) docs.push_back(by_root[k].second);
+        if (o_.star) TERN_RETURN_IF_ERROR(Stars(docs, clusters));
+        else Add(docs, *std::min_element(docs.begin(), docs.end(), [&](uint32_t a, uint32_t b) { return s_.Better(a, b); }), clusters);
+      }
+      i = j;
+    }
+    return {};
+  }
+
+  static void Add(const std::vector<uint32_t>& docs, uint32_t keeper, Clusters* clusters) {
+    clusters->list.push_back({keeper, clusters->members.size(), docs.size()});
+    clusters->members.insert(clusters->members.end(), docs.begin(), docs.end());
+  }
+
+  // In keep order the first document that is free takes every free document that is alike enough to it, whether or not they met.
+  Status Stars(const std::vector<uint32_t>& docs, Clusters* clusters) {
+    std::vector<uint32_t> entries;
+    for (uint32_t doc : docs) entries.push_back(sets_.EntryOf(doc));
+    std::sort(entries.begin(), entries.end());
+    entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
+    std::vector<std::vector<uint32_t>> docs_of(entries.size());
+    auto place_of = [&](uint32_t doc) { return static_cast<size_t>(std::lower_bound(entries.begin(), entries.end(), sets_.EntryOf(doc)) - entries.begin()); };
+    for (uint32_t doc : docs) docs_of[place_of(doc)].push_back(doc);
+    // An entry is free or taken as a whole: equal sets are alike to the same keepers.
+    constexpr size_t kJoinFrom = 512;
+    std::optional<PrefixJoin> join;
+    if (entries.size() > kJoinFrom) {
+      TERN_ASSIGN(PrefixJoin made, PrefixJoin::Build(&sets_, entries, o_.threshold));
+      join.emplace(std::move(made));
+    }
+    std::vector<uint32_t> order = docs, candidates;
+    std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return s_.Better(a, b); });
+    std::vector<bool> taken(entries.size(), false);
+    for (uint32_t keeper : order) {
+      const size_t at = place_of(keeper);
+      if (taken[at]) continue;
+      taken[at] = true;
+      std::vector<uint32_t> members = docs_of[at];
+      candidates.clear();
+      if (join) join->Candidates(at, &candidates);
+      else for (size_t p = 0; p < entries.size(); ++p) candidates.push_back(static_cast<uint32_t>(p));
+      std::erase_if(candidates, [&](uint32_t p) { return taken[p]; });
+      std::vector<char> alike(candidates.size(), 0);
+      constexpr size_t kChunk = 64;
+      TERN_RETURN_IF_ERROR(ForChunks(candidates.size() > 4 * kChunk ? s_.corpus.threads() : 1, static_cast<int64_t>((candidates.size() + kChunk - 1) / kChunk), o_.common.cancel,
+                                     [&](int64_t chunk, int worker) -> Status {
+                                       for (size_t i = static_cast<size_t>(chunk) * kChunk; i < std::min(candidates.size(), static_cast<size_t>(chunk + 1) * kChunk); ++i) {
+                                         TERN_ASSIGN(double similarity, Similarity(entries[at], entries[candidates[i]], o_.threshold, worker));
+                                         alike[i] = similarity >= o_.threshold;
+                                       }
+                                       return {};
+                                     }));
+      for (size_t i = 0; i < candidates.size(); ++i) {
+        if (!alike[i]) continue;
+        taken[candidates[i]] = true;
+        members.insert(members.end(), docs_of[candidates[i]].begin(), docs_of[candidates[i]].end());
+      }
+      if (members.size() < 2) continue;
+      std::sort(members.begin(), members.end());
+      Add(members, keeper, clusters);
+    }
+    return {};
+  }
+
+  DedupState& s_;
+  const DedupOptions& o_;
+  BandKeys::Meetings meetings_;
+  ShingleSets sets_;
+  UnionFind entries_{0};
+  std::map<uint64_t, double> verified_;  // with --pairs
+  std::vector<Buffers> buffers_;
+};
+
+}  // namespace
+
+Status RunNear(DedupState* state, BandKeys* keys, int64_t* too_large) {
+  TERN_ASSIGN(BandKeys::Meetings meetings, keys->Run(state));
+  return NearStage(state, std::move(meetings)).Run(too_large);
+}
+
+}  // namespace tern::corpus

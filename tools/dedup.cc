@@ -1,0 +1,74 @@
+// tern dedup: remove exact, near, line and substring duplicates from a corpus.
+#include "tools/corpus/dedup.h"
+
+#include "tools/corpus_verb.h"
+#include "tools/verb.h"
+
+namespace tern {
+namespace {
+
+class Dedup : public Command {
+ public:
+  void Declare(Arguments& args) override {
+    corpus_.Declare(args);
+    args.Heading("What is removed");
+    args.Flag("--exact", &options_.exact, "documents whose normalised texts are equal");
+    args.Flag("--near", &options_.near, "documents that share most of their shingles (MinHash, verified exactly)");
+    args.Flag("--lines", &options_.lines, "lines seen before");
+    args.Flag("--substr", &options_.substr, "stretches of text seen before");
+    args.Text("--keep", &keep_, "which of several stays: longest, first or score:FIELD").ValueName("RULE");
+    args.Choice("--scope", &scope_, {"global", "source"}, "duplicates over all inputs, or only inside each input");
+    args.Heading("Exact and lines");
+    args.Text("--normalize", &normalize_, "what is compared: none, space, fold or words (default: none for --exact, space for --lines)").ValueName("HOW");
+    args.Integer("--min-line", &options_.min_line, 1, 1 << 30, "shorter lines are never cut (code points)");
+    args.Heading("Near duplicates");
+    args.Real("--threshold", &options_.threshold, 0.01, 1.0, "the least Jaccard similarity of two shingle sets");
+    args.Text("--unit", &unit_, "shingles: auto, wordN or charN").ValueName("UNIT");
+    args.Text("--bands", &bands_, "MinHash bands and rows").ValueName("BxR");
+    args.Choice("--cluster", &cluster_, {"star", "component"}, "every member is alike to the keeper, or chains count");
+    args.Text("--max-cluster", &max_cluster_, "stop at a larger cluster (default: 0.1 % of the documents, at least 100)").ValueName("N|P%");
+    args.Flag("--pairs", &options_.pairs, "list every verified pair in pairs.jsonl");
+    args.Heading("Repeated stretches");
+    args.Integer("--min-bytes", &options_.min_bytes, 1, 1 << 30, "the length of a repeated window");
+    args.Integer("--min-words", &min_words_, 1, 1 << 20, "windows of so many words instead");
+    args.Flag("--cut-all", &options_.cut_all, "cut the first copy too");
+    args.Integer("--passes", &options_.passes, 1, 100, "look again at what is left");
+  }
+
+  Status Run(Console& console) override {
+    if (!keep_.empty()) TERN_RETURN_IF_ERROR(corpus::ParseKeep(keep_, &options_));
+    if (!normalize_.empty()) {
+      TERN_ASSIGN(options_.exact_normalize, corpus::ParseNormalize(normalize_));
+      options_.line_normalize = options_.exact_normalize;
+    }
+    TERN_ASSIGN(options_.unit, corpus::ParseUnit(unit_));
+    TERN_RETURN_IF_ERROR(corpus::ParseBands(bands_, &options_));
+    if (!max_cluster_.empty()) TERN_RETURN_IF_ERROR(corpus::ParseMaxCluster(max_cluster_, &options_));
+    options_.star = cluster_ == "star";
+    options_.per_source = scope_ == "source";
+    options_.min_words = min_words_.value_or(0);
+    if (!options_.exact && !options_.near && !options_.lines && !options_.substr) options_.exact = options_.near = true;
+    auto flag = [](bool on) { return std::string(on ? "true" : "false"); };
+    corpus_.parameters = {{"exact", flag(options_.exact)}, {"near", flag(options_.near)}, {"lines", flag(options_.lines)}, {"substr", flag(options_.substr)},
+                          {"keep", keep_}, {"scope", scope_}, {"normalize", normalize_}, {"min-line", std::to_string(options_.min_line)},
+                          {"threshold", Str(options_.threshold)}, {"unit", unit_}, {"bands", bands_}, {"cluster", cluster_}, {"max-cluster", max_cluster_},
+                          {"pairs", flag(options_.pairs)}, {"min-bytes", std::to_string(options_.min_bytes)}, {"min-words", std::to_string(options_.min_words)},
+                          {"cut-all", flag(options_.cut_all)}, {"passes", std::to_string(options_.passes)}};
+    TERN_RETURN_IF_ERROR(corpus_.Fill(console, "dedup", &options_.common));
+    Json report;
+    Status done = corpus::Dedup(options_, &report);
+    return corpus_.Finish(console, report, done);
+  }
+
+ private:
+  CorpusArguments corpus_;
+  corpus::DedupOptions options_;
+  std::string keep_ = "longest", normalize_, scope_ = "global", unit_ = "auto", bands_ = "16x8", cluster_ = "star", max_cluster_;
+  std::optional<int64_t> min_words_;
+};
+
+}  // namespace
+
+extern const Verb kDedup = {"dedup", "Data", "remove exact, near, line and substring duplicates", "tern dedup crawl/*.jsonl.gz -o clean\ntern dedup a.jsonl --near --threshold 0.7 -o clean", Make<Dedup>};
+
+}  // namespace tern
