@@ -78,8 +78,10 @@ void Gang::Work(int worker) {
     int64_t count = s.chunks.load(std::memory_order_acquire);
     ChunkFn f = s.fn.load(std::memory_order_acquire);
     void* a = s.arg.load(std::memory_order_acquire);
-    // The ticket is closed before a field changes: if it still says `number`, the fields are that job's. Drain's compare-and-swap repeats the check.
-    if (number != seen && static_cast<uint32_t>(s.ticket.load(std::memory_order_acquire) >> 32) == number && f) {
+    // An open ticket was published after its fields, and is closed before a field changes: if it was open when read and still says `number`, the fields are
+    // that job's. Drain's compare-and-swap repeats the check. (A closed one may already carry the next number while the fields are still the last job's.)
+    const bool open = (t & Shared::kClosed) != Shared::kClosed;
+    if (number != seen && open && static_cast<uint32_t>(s.ticket.load(std::memory_order_acquire) >> 32) == number && f) {
       s.Drain(number, count, f, a, worker);
       seen = number;
       backoff = Backoff();

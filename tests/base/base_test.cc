@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <limits>
@@ -103,6 +104,30 @@ TEST_CASE("many small jobs in one gang lose nothing") {
     }
   });
   CHECK(std::accumulate(sums.begin(), sums.end(), int64_t{0}) == total);
+}
+
+TEST_CASE("jobs of different functions and arguments in a row: no worker mixes two of them up") {
+  Gang gang(3);
+  int64_t wrong = 0;
+  gang.Run([&] {
+    for (int job = 0; job < 50000; ++job) {
+      // Two kinds of work whose arguments live and die on the stack; a worker that ran one kind with the other's argument would write far outside.
+      if (job % 2) {
+        int64_t values[3] = {-1, -1, -1};
+        gang.For(3, [&](int64_t c, int) { values[c] = c + job; });
+        for (int64_t c = 0; c < 3; ++c) wrong += values[c] != c + job;
+      } else {
+        std::array<std::array<int, 8>, 5> rows{};
+        std::array<int, 8>* first = rows.data();
+        gang.For(5, [first, job](int64_t c, int) {
+          for (int& x : first[c]) x = job;
+        });
+        for (const auto& row : rows)
+          for (int x : row) wrong += x != job;
+      }
+    }
+  });
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("a file exists under its name only when it is complete") {
