@@ -109,7 +109,10 @@ Result<bool> TextInput::Record(std::string* out) {
   }
   std::string where = Str("line ", line_);
   Result<Json> record = ParseJson(line, {.max_bytes = static_cast<uint64_t>(kMaxLineBytes)});
-  if (!record.ok()) return Status(record.status()).Where(where).File(name_);
+  if (!record.ok()) {
+    const Status& s = record.status();
+    return Status(s.code(), s.what()).Where(s.where().empty() ? where : where + ": " + s.where()).File(name_);
+  }
   if (!record->is_object() || !record->contains("text") || !(*record)["text"].is_string()) {
     return Malformed("no field \"text\" with a string").Where(where).File(name_).Hint("Each line of a .jsonl file is an object such as {\"text\": \"...\"}");
   }

@@ -4,6 +4,7 @@
 namespace tern {
 
 // In alphabetical order, one a line.
+extern const Verb kBench;
 extern const Verb kCompletion;
 extern const Verb kConvert;
 extern const Verb kDedup;
@@ -30,6 +31,7 @@ std::span<const Verb* const> AllVerbs() {
       &kTokenize,
       &kDedup,
       &kFilter,
+      &kBench,
       &kHelp,
       &kVersion,
       &kCompletion,

@@ -152,6 +152,7 @@ class Tokenize : public Command {
       if (static_cast<int64_t>(text.size()) > kMaxWholeBytes) return UsageError("a line is too long").File(input.name()).Got("more", Str(kMaxWholeBytes, " bytes"));
       progress.Update(input.read_bytes());
     }
+    if (console.cancel().cancelled()) return Status(Code::kCancelled, "stopped");
     return text.empty() ? Status() : add(text);
   }
 

@@ -105,14 +105,14 @@ int RunCommandLine(int argc, char** argv) {
   console.Flush();
   if (console.closed()) return 141;  // the reader has gone: nobody to tell
   if (!console.ok()) status = console.status();
-  if (status.ok()) return 0;
-  int code = static_cast<int>(status.code());
-  if (status.code() == Code::kCancelled && console.signal() != 0) {
+  // A verb that stopped early without saying so has not done its work either.
+  if (console.signal() != 0 && (status.ok() || status.code() == Code::kCancelled)) {
     if (!console.quiet) console.Note("tern: stopped");
     return 128 + console.signal();
   }
+  if (status.ok()) return 0;
   console.Error(status);
-  return console.closed() ? 141 : code;
+  return console.closed() ? 141 : static_cast<int>(status.code());
 }
 
 }  // namespace tern
