@@ -206,7 +206,9 @@ class ModelFileParser {
   Status Metadata(ByteReader& in, uint64_t bytes) {
     TERN_ASSIGN(std::string_view text, in.Text(bytes));
     auto json = ParseJson(text, kMetadataLimits);
-    if (!json.ok()) return Status(json.status()).Where("metadata");
+    if (!json.ok())
+      return Malformed(json.status().what())
+          .Where(json.status().where().empty() ? "metadata" : "metadata, " + json.status().where());
     out_.metadata_ = std::move(json).value();
     if (Status s = CheckMetadata(out_.metadata_); !s.ok()) return std::move(s).Where("metadata");
     out_.architecture_ = out_.metadata_.at("architecture").get<std::string>();
