@@ -12,6 +12,7 @@ extern const Verb kFilter;
 extern const Verb kForward;
 extern const Verb kHelp;
 extern const Verb kInspect;
+extern const Verb kLeak;
 extern const Verb kPlan;
 extern const Verb kRun;
 extern const Verb kScore;
@@ -31,6 +32,7 @@ std::span<const Verb* const> AllVerbs() {
       &kTokenize,
       &kDedup,
       &kFilter,
+      &kLeak,
       &kBench,
       &kHelp,
       &kVersion,

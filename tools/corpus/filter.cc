@@ -39,11 +39,6 @@ bool InSample(const Block& block, const Record& record) {
   return HashPair(static_cast<uint64_t>(block.file), static_cast<uint64_t>(record.offset), 0x7e51) % kSampleStep == 0;
 }
 
-Result<Json> ReadReport(const std::string& folder) {
-  TERN_ASSIGN(std::string text, ReadFile(folder + "/report.json", 64 << 20));
-  return ParseJson(text);
-}
-
 class FilterRun {
  public:
   explicit FilterRun(const FilterOptions& options) : options_(options), rules_(options.rules) {}
@@ -249,6 +244,11 @@ Result<Json> FilterRun::Run() {
 }
 
 }  // namespace
+
+Result<Json> ReadReport(const std::string& folder) {
+  TERN_ASSIGN(std::string text, ReadFile(folder + "/report.json", 64 << 20));
+  return ParseJson(text);
+}
 
 void AppendJsonNumber(double value, std::string* out) {
   char digits[40];

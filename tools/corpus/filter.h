@@ -26,6 +26,9 @@ Result<std::vector<std::unique_ptr<RuleSet>>> ParseRules(std::string_view list);
 // Runs and commits. The report, as it stands in report.json; for a dry run with "sampled": documents judged, and counts of the sample alone.
 Result<Json> Filter(const FilterOptions& options);
 
+// report.json of a finished run.
+Result<Json> ReadReport(const std::string& folder);
+
 // A number as JSON: an integer where it is one, else the shortest decimal that gives the same double.
 void AppendJsonNumber(double value, std::string* out);
 

@@ -30,13 +30,15 @@ bool WindowIndex::Same(const Place& place, const Window& window) const {
   return true;
 }
 
-int64_t WindowIndex::Find(uint64_t hash, const Window& window) const {
+int64_t WindowIndex::Find(uint64_t hash, const Window& window, bool fresh_only) const {
   if (slots_.empty()) return kNoEntry;
   size_t mask = slots_.size() - 1;
-  for (size_t at = Mix(hash, 0x9e3779b97f4a7c15u) & mask; slots_[at] != 0; at = (at + 1) & mask) {
+  for (size_t at = Spread(hash) & mask; slots_[at] != 0; at = (at + 1) & mask) {
     if (hashes_[slots_[at] - 1] != hash) continue;
-    for (uint32_t e = slots_[at]; e != 0; e = places_[e - 1].next)
+    for (uint32_t e = slots_[at]; e != 0; e = places_[e - 1].next) {
+      if (fresh_only && found_in(e - 1) >= 0) continue;
       if (Same(places_[e - 1], window)) return e - 1;
+    }
     return kNoEntry;
   }
   return kNoEntry;
@@ -46,7 +48,7 @@ void WindowIndex::Grow() {
   slots_.assign(std::max<size_t>(slots_.size() * 2, 1024), 0);
   size_t mask = slots_.size() - 1;
   for (size_t e = hashes_.size(); e-- > 0;) {  // the chain of one hash begins at its last entry, which is stored first here
-    size_t at = Mix(hashes_[e], 0x9e3779b97f4a7c15u) & mask;
+    size_t at = Spread(hashes_[e]) & mask;
     while (slots_[at] != 0 && hashes_[slots_[at] - 1] != hashes_[e]) at = (at + 1) & mask;
     if (slots_[at] == 0) slots_[at] = static_cast<uint32_t>(e) + 1;
   }
@@ -55,7 +57,7 @@ void WindowIndex::Grow() {
 void WindowIndex::Add(int64_t document, const WordSequence& words) {
   ForEachWindow(words, [&](uint64_t hash, const Window& window) {
     if ((hashes_.size() + 1) * 2 > slots_.size()) Grow();
-    size_t mask = slots_.size() - 1, at = Mix(hash, 0x9e3779b97f4a7c15u) & mask;
+    size_t mask = slots_.size() - 1, at = Spread(hash) & mask;
     while (slots_[at] != 0 && hashes_[slots_[at] - 1] != hash) at = (at + 1) & mask;
     for (uint32_t e = slots_[at]; e != 0; e = places_[e - 1].next)
       if (Same(places_[e - 1], window)) return;
@@ -66,10 +68,8 @@ void WindowIndex::Add(int64_t document, const WordSequence& words) {
 }
 
 void WindowIndex::Finish() {
-  size_t bits = std::bit_ceil(std::max<size_t>(hashes_.size() * 8, 1024));
-  filter_.assign(bits / 64, 0);
-  filter_shift_ = 64 - std::countr_zero(bits);
-  for (uint64_t hash : hashes_) filter_[hash >> filter_shift_ >> 6] |= uint64_t{1} << (hash >> filter_shift_ & 63);
+  filter_.Reset(hashes_.size());
+  for (uint64_t hash : hashes_) filter_.Add(Spread(hash));
   found_ = std::make_unique<std::atomic<int64_t>[]>(hashes_.size());
   for (size_t e = 0; e < hashes_.size(); ++e) found_[e].store(-1, std::memory_order_relaxed);
 }

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/corpus/hash_filter.h"
 #include "tools/corpus/word_sequence.h"
 
 namespace tern::corpus {
@@ -42,11 +43,13 @@ class WindowIndex {
   // To be called after the last Add: makes the filter that answers most questions without a look at the entries.
   void Finish();
 
+  int64_t document_of(int64_t entry) const { return places_[static_cast<size_t>(entry)].document; }  // a stored document that holds it
   int64_t entries() const { return static_cast<int64_t>(places_.size()); }
 
-  // Calls f(first byte, behind the last byte of joined(), first word or -1, entry) for every window of `words` that is in the set. Thread-safe.
+  // Calls f(first byte, behind the last byte of joined(), first word or -1, entry) for every window of `words` that is in the set; with fresh_only, windows
+  // that were already found in a document may be left out, which saves their comparison. Thread-safe.
   template <class F>
-  void ForEachFound(const WordSequence& words, F&& f) const;
+  void ForEachFound(const WordSequence& words, bool fresh_only, F&& f) const;
   int64_t total(const WordSequence& words) const;  // windows of `words`
 
   // The first document an entry was found in, or -1. Thread-safe; SetFoundIn by one thread at a time.
@@ -65,15 +68,12 @@ class WindowIndex {
     size_t begin, end;
     int64_t word;
   };
+  static uint64_t Spread(uint64_t hash) { return Mix(hash, 0x9e3779b97f4a7c15u); }
   template <class F>
   void ForEachWindow(const WordSequence& words, F&& f) const;
   bool Same(const Place& place, const Window& window) const;
-  int64_t Find(uint64_t hash, const Window& window) const;
+  int64_t Find(uint64_t hash, const Window& window, bool fresh_only) const;
   void Grow();
-  bool MayHold(uint64_t hash) const {
-    uint64_t bit = hash >> filter_shift_;
-    return (filter_[bit >> 6] >> (bit & 63) & 1) != 0;
-  }
 
   const WordStore* store_;
   Kind kind_;
@@ -82,8 +82,7 @@ class WindowIndex {
   std::vector<Place> places_;         // by entry
   std::vector<uint32_t> slots_;       // entry + 1, by hash
   std::unique_ptr<std::atomic<int64_t>[]> found_;
-  std::vector<uint64_t> filter_ = {0};
-  int filter_shift_ = 58;
+  HashFilter filter_;
 };
 
 template <class F>
@@ -102,10 +101,11 @@ void WindowIndex::ForEachWindow(const WordSequence& words, F&& f) const {
 }
 
 template <class F>
-void WindowIndex::ForEachFound(const WordSequence& words, F&& f) const {
+void WindowIndex::ForEachFound(const WordSequence& words, bool fresh_only, F&& f) const {
   ForEachWindow(words, [&](uint64_t hash, const Window& window) {
-    if (!MayHold(hash)) return;
-    int64_t entry = Find(hash, window);
+    // A polynomial's low bits know only the low bits of its terms; the product spreads the high ones.
+    if (!filter_.MayHold(Spread(hash))) return;
+    int64_t entry = Find(hash, window, fresh_only);
     if (entry != kNoEntry) f(window.begin, window.end, window.word, entry);
   });
 }
