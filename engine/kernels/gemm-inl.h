@@ -20,14 +20,21 @@ constexpr int MaxRows(int panels) {
 #if TERN_PLAIN
   return panels == 1 ? kMaxRows : 0;
 #else
-  constexpr bool wide = W::kStep == 1;
-  if (kMaxRows == 14)
-    return panels == 1   ? (wide ? 14 : 10)
-           : panels == 2 ? (wide ? 14 : 10)
-           : panels == 4 ? (wide ? 7 : 5)
-           : panels == 8 ? (wide ? 3 : 1)
-                         : 0;
-  if (kMaxRows == 6) return panels == 1 ? (wide ? 6 : 4) : panels == 2 ? (wide ? 3 : 2) : panels == 4 ? 1 : 0;
+  if (kMaxRows == 14) {
+    switch (panels) {
+      case 1:
+      case 2:
+        return W::kMost16x2;
+      case 4:
+        return W::kStep == 1 ? 7 : 5;
+      case 8:
+        return W::kStep == 1 ? 3 : 1;
+      default:
+        return 0;
+    }
+  }
+  if (kMaxRows == 6)
+    return panels == 1 ? (W::kStep == 1 ? 6 : 5) : panels == 2 ? (W::kStep == 1 ? 3 : 2) : panels == 4 ? 1 : 0;
   return panels == 1 ? kMaxRows : panels == 2 ? 1 : 0;
 #endif
 }
@@ -88,9 +95,8 @@ void RunGroup(const GemmCall& c, int64_t row, int64_t row_end, bool stream, cons
     float* y = c.y + row * c.ldy + g.column;
     t.x = c.x + row * c.ldx;
     t.y = direct ? y : buffer;
-    t.prefetch = fetched < g.next_lines ? g.next + fetched * 64 : g.next;
-    t.prefetch_step = fetched < g.next_lines ? 64 : 0;
-    fetched += lines_per_tile;
+    t.prefetch = g.next + fetched * 64;
+    fetched = fetched + 2 * lines_per_tile <= g.next_lines ? fetched + lines_per_tile : 0;
     if (direct && !stream)
       for (int64_t r = 0; r < rows; ++r)
         for (int p = 0; p < P; ++p) __builtin_prefetch(y + r * c.ldy + 16 * p, 1);
@@ -112,23 +118,32 @@ HWY_INLINE int64_t RowBlock(int64_t m, int64_t k) {
 
 // y bypasses the caches if the whole product is larger than any of them and lies so that it can.
 HWY_INLINE bool Streams(const GemmCall& c) {
-  return !c.accumulate && c.m * c.w.n >= (int64_t{4} << 20) && c.ldy % 16 == 0 &&
+  return !c.accumulate && c.m * c.w.n >= (int64_t{2} << 20) && c.ldy % 16 == 0 &&
          reinterpret_cast<uintptr_t>(c.y) % 64 == 0;
 }
 
-// Panels [panel, end) of the call for rows [row, row_end), `most` of them at a time.
+// What stands in memory behind the panels of a call and is fetched while the last of them are used.
+struct Following {
+  const uint8_t* data = nullptr;  // null: the call's first panels, for the next block of rows
+  int64_t lines = 0;
+};
+
+// The call's panels for rows [row, row_end), `most` of them at a time.
 template <class W>
-void RunPanels(const GemmCall& c, int64_t row, int64_t row_end, int most, bool stream) {
+void RunPanels(const GemmCall& c, int64_t row, int64_t row_end, int most, bool stream, const Following& following) {
   const auto* base = static_cast<const uint8_t*>(c.w.data);
   const int64_t bytes = c.w.panel_bytes();
   for (int64_t p = c.panel_begin; p < c.panel_end;) {
     int count = most;
     while (p + count > c.panel_end) count /= 2;
     PanelGroup g{base + p * bytes, bytes, p * 16, nullptr, 0};
-    // After the last group the next block of rows starts over.
     const int64_t next = p + count < c.panel_end ? p + count : c.panel_begin;
     g.next = base + next * bytes;
     g.next_lines = (c.panel_end - next < count ? c.panel_end - next : count) * bytes / 64;
+    if (next == c.panel_begin && following.data) {
+      g.next = following.data;
+      g.next_lines = following.lines;
+    }
     switch (count) {
       case 1:
         RunGroup<W, 1>(c, row, row_end, stream, g);
@@ -148,12 +163,12 @@ void RunPanels(const GemmCall& c, int64_t row, int64_t row_end, int most, bool s
 }
 
 template <class W>
-void RunGemm(const GemmCall& c) {
+void RunGemm(const GemmCall& c, const Following& following = {}) {
   const bool stream = Streams(c);
   const int64_t block = RowBlock<W>(c.m, c.w.k);
   for (int64_t row = 0; row < c.m; row += block) {
     const int64_t row_end = row + block < c.m ? row + block : c.m;
-    RunPanels<W>(c, row, row_end, GroupPanels<W>(row_end - row), stream);
+    RunPanels<W>(c, row, row_end, GroupPanels<W>(row_end - row), stream, following);
   }
   if (stream) hwy::FlushStream();
 }

@@ -18,7 +18,8 @@
 #ifndef TERN_GEMM_16_ONCE
 #define TERN_GEMM_16_ONCE
 namespace tern {
-constexpr int64_t kWidenRows = 20;  // from here on a panel is widened once for all rows
+constexpr int64_t kWidenRows =
+    32;  // from here on a panel is widened once for all rows (except bf16 with AVX-512: always in registers)
 constexpr int64_t kWidenPanels = 2;
 }  // namespace tern
 #endif
@@ -27,7 +28,7 @@ HWY_BEFORE_NAMESPACE();
 namespace tern {
 namespace HWY_NAMESPACE {
 
-void GemmF32(const GemmCall& call);
+void GemmF32(const GemmCall& call, const Following& following);
 
 namespace {
 
@@ -51,32 +52,36 @@ void WidenPanel(const uint8_t* line, int64_t k, float* HWY_RESTRICT out) {
 }
 
 template <class W>
-void Gemm16(const GemmCall& call) {
-  if (call.m < kWidenRows) return RunGemm<W>(call);
+void Gemm16(const GemmCall& call, int64_t widen_rows) {
+  if (call.m < widen_rows) return RunGemm<W>(call);
   auto* wide = static_cast<float*>(call.scratch);
-  const int64_t n = call.w.n;
-  for (int64_t p = call.panel_begin; p < call.panel_end; p += kWidenPanels) {
-    const int64_t count = call.panel_end - p < kWidenPanels ? call.panel_end - p : kWidenPanels;
-    for (int64_t i = 0; i < count; ++i)
-      WidenPanel<W>(static_cast<const uint8_t*>(call.w.panel(p + i)), call.w.k, wide + i * call.w.k * 16);
-    GemmCall part = call;
-    part.w = {wide, DType::f32, n - p * 16 < count * 16 ? n - p * 16 : count * 16, call.w.k};
-    part.panel_begin = 0;
-    part.panel_end = count;
-    part.bias = call.bias ? call.bias + p * 16 : nullptr;
-    part.y = call.y + p * 16;
-    GemmF32(part);
-  }
+  const int64_t n = call.w.n, bytes = call.w.panel_bytes(), block = RowBlock<ReadF32>(call.m, call.w.k);
+  for (int64_t row = 0; row < call.m; row += block)
+    for (int64_t p = call.panel_begin; p < call.panel_end; p += kWidenPanels) {
+      const int64_t count = call.panel_end - p < kWidenPanels ? call.panel_end - p : kWidenPanels;
+      for (int64_t i = 0; i < count; ++i)
+        WidenPanel<W>(static_cast<const uint8_t*>(call.w.panel(p + i)), call.w.k, wide + i * call.w.k * 16);
+      GemmCall part = call;
+      part.x = call.x + row * call.ldx;
+      part.m = call.m - row < block ? call.m - row : block;
+      part.w = {wide, DType::f32, n - p * 16 < count * 16 ? n - p * 16 : count * 16, call.w.k};
+      part.panel_begin = 0;
+      part.panel_end = count;
+      part.bias = call.bias ? call.bias + p * 16 : nullptr;
+      part.y = call.y + row * call.ldy + p * 16;
+      const int64_t next = p + count < call.panel_end ? p + count : call.panel_begin;
+      GemmF32(part, {static_cast<const uint8_t*>(call.w.panel(next)), count * bytes / 64});
+    }
 }
 
 void Gemm(const GemmCall& call) {
   switch (call.w.type) {
     case DType::f32:
-      return GemmF32(call);
+      return GemmF32(call, {});
     case DType::bf16:
-      return Gemm16<ReadBf16>(call);
+      return Gemm16<ReadBf16>(call, kMaxRows == 14 ? call.m + 1 : kWidenRows);
     case DType::f16:
-      return Gemm16<ReadF16>(call);
+      return Gemm16<ReadF16>(call, kWidenRows);
     default:
       return;  // REQUIRES of GemmCall
   }

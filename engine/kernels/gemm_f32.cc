@@ -18,8 +18,8 @@ HWY_BEFORE_NAMESPACE();
 namespace tern {
 namespace HWY_NAMESPACE {
 
-void GemmF32(const GemmCall& call) {
-  RunGemm<ReadF32>(call);
+void GemmF32(const GemmCall& call, const Following& following) {
+  RunGemm<ReadF32>(call, following);
 }
 
 }  // namespace HWY_NAMESPACE

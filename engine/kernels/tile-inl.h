@@ -19,8 +19,7 @@ struct TileArgs {
   int64_t k;
   const uint8_t* panel;  // P panels, panel_bytes apart
   int64_t panel_bytes;
-  const uint8_t* prefetch;  // one line for every line of a panel is fetched into L2 from here on,
-  int64_t prefetch_step;    // 64 bytes apart, or 0
+  const uint8_t* prefetch;  // from here on one line is fetched into L2 for every line of a panel
   const float* bias;        // [16 P] or null
   float* y;                 // [R, 16 P]
   int64_t ldy;
@@ -30,8 +29,9 @@ struct TileArgs {
 using TileFn = void (*)(const TileArgs&);
 
 // How a weight type is read. kStep: k's per line of 64 bytes. Load: vector j of sixteen columns, one result per k.
+// kMost16x2: the most rows of a tile of two AVX-512 vectors whose accumulators, weights and broadcast fit 32 registers.
 struct ReadF32 {
-  static constexpr int kStep = 1;
+  static constexpr int kStep = 1, kMost16x2 = 14;
 #if TERN_PLAIN
   static float At(const uint8_t* line, int64_t column, int) {
     return reinterpret_cast<const float*>(line)[column];
@@ -43,7 +43,7 @@ struct ReadF32 {
 #endif
 };
 struct ReadBf16 {
-  static constexpr int kStep = 2;
+  static constexpr int kStep = 2, kMost16x2 = 13;
 #if TERN_PLAIN
   static float At(const uint8_t* line, int64_t column, int s) {
     return Bf16ToF32(reinterpret_cast<const uint16_t*>(line)[2 * column + s]);
@@ -57,7 +57,7 @@ struct ReadBf16 {
 #endif
 };
 struct ReadF16 {
-  static constexpr int kStep = 2;
+  static constexpr int kStep = 2, kMost16x2 = 12;
 #if TERN_PLAIN
   static float At(const uint8_t* line, int64_t column, int s) {
     return F16ToF32(reinterpret_cast<const uint16_t*>(line)[2 * column + s]);
@@ -110,14 +110,38 @@ constexpr int kMaxRows = 6;
 constexpr int kMaxRows = 2;
 #endif
 
+// One line of every panel: kSteps k's, added to the accumulators.
+template <class W, int R, int P, int kSteps>
+HWY_INLINE void Step(const uint8_t* HWY_RESTRICT line, int64_t panel_bytes, const float* HWY_RESTRICT x,
+                     const float* HWY_RESTRICT x7, int64_t ldx, int64_t at, V (&acc)[R][P * kVectors]) {
+  constexpr int kPerPanel = static_cast<int>(kVectors), kColumns = P * kPerPanel;
+  V b[kColumns][W::kStep];
+  HWY_UNROLL(16)
+  for (int p = 0; p < P; ++p) {
+    HWY_UNROLL(16)
+    for (int j = 0; j < kPerPanel; ++j) W::Load(line + p * panel_bytes, j, b[p * kPerPanel + j]);
+  }
+  HWY_UNROLL(16)
+  for (int s = 0; s < kSteps; ++s) {
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) {
+      const float* row = r < 7 ? x + r * ldx : x7 + (r - 7) * ldx;
+      const V a = hn::Set(kD, row[at + s]);
+      HWY_UNROLL(16)
+      for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::MulAdd(a, b[j][s], acc[r][j]);
+    }
+  }
+}
+
 template <class W, int R, int P>
 void RunTile(const TileArgs& t) {
   constexpr int kColumns = P * static_cast<int>(kVectors);
-  constexpr int kPerPanel = static_cast<int>(kVectors);
   V acc[R][kColumns];
   HWY_UNROLL(16)
-  for (int r = 0; r < R; ++r) HWY_UNROLL(16)
-  for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::Zero(kD);
+  for (int r = 0; r < R; ++r) {
+    HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::Zero(kD);
+  }
 
   // Two bases, so that few registers address many rows.
   const float* HWY_RESTRICT x = t.x;
@@ -126,60 +150,53 @@ void RunTile(const TileArgs& t) {
   const uint8_t* HWY_RESTRICT line = t.panel;
   const uint8_t* HWY_RESTRICT prefetch = t.prefetch;
   const int64_t panel_bytes = t.panel_bytes;
-  const int64_t prefetch_step = t.prefetch_step;
-  for (int64_t lines = t.k / W::kStep; lines > 0; --lines) {
-    V b[kColumns][W::kStep];
+  // Unrolled: every integer instruction saved is a slot for a multiply-add.
+  constexpr int kUnroll = 4;
+  int64_t lines = t.k / W::kStep;
+  for (; lines >= kUnroll; lines -= kUnroll) {
     HWY_UNROLL(16)
-    for (int p = 0; p < P; ++p) HWY_UNROLL(16)
-    for (int j = 0; j < kPerPanel; ++j) W::Load(line + p * panel_bytes, j, b[p * kPerPanel + j]);
-    __builtin_prefetch(prefetch, 0, 2);
-    prefetch += prefetch_step;
-    HWY_UNROLL(16)
-    for (int s = 0; s < W::kStep; ++s) HWY_UNROLL(16)
-    for (int r = 0; r < R; ++r) {
-      const V a = hn::Set(kD, r < 7 ? x[r * ldx + s] : x7[(r - 7) * ldx + s]);
-      HWY_UNROLL(16)
-      for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::MulAdd(a, b[j][s], acc[r][j]);
+    for (int u = 0; u < kUnroll; ++u) {
+      __builtin_prefetch(prefetch + u * 64, 0, 2);
+      Step<W, R, P, W::kStep>(line + u * 64, panel_bytes, x, x7, ldx, u * W::kStep, acc);
     }
+    prefetch += kUnroll * 64;
+    line += kUnroll * 64;
+    x += kUnroll * W::kStep;
+    x7 += kUnroll * W::kStep;
+  }
+  for (; lines > 0; --lines) {
+    Step<W, R, P, W::kStep>(line, panel_bytes, x, x7, ldx, 0, acc);
     line += 64;
     x += W::kStep;
     x7 += W::kStep;
   }
-  if (W::kStep == 2 && t.k % 2 != 0) {
-    V b[kColumns][2];
+  if (W::kStep == 2 && t.k % 2 != 0) Step<W, R, P, 1>(line, panel_bytes, x, x7, ldx, 0, acc);
+
+  if (t.bias) {
     HWY_UNROLL(16)
-    for (int p = 0; p < P; ++p) HWY_UNROLL(16)
-    for (int j = 0; j < kPerPanel; ++j) W::Load(line + p * panel_bytes, j, b[p * kPerPanel + j]);
-    HWY_UNROLL(16)
-    for (int r = 0; r < R; ++r) {
-      const V a = hn::Set(kD, r < 7 ? x[r * ldx] : x7[(r - 7) * ldx]);
+    for (int j = 0; j < kColumns; ++j) {
+      const V bias = hn::LoadU(kD, t.bias + j * kLanes);
       HWY_UNROLL(16)
-      for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::MulAdd(a, b[j][0], acc[r][j]);
+      for (int r = 0; r < R; ++r) acc[r][j] = hn::Add(acc[r][j], bias);
     }
   }
-
-  if (t.bias) HWY_UNROLL(16)
-  for (int j = 0; j < kColumns; ++j) {
-    const V bias = hn::LoadU(kD, t.bias + j * kLanes);
-    HWY_UNROLL(16)
-    for (int r = 0; r < R; ++r) acc[r][j] = hn::Add(acc[r][j], bias);
-  }
+  const int64_t ldy = t.ldy;
   float* HWY_RESTRICT y = t.y;
   if (t.stream) {
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) HWY_UNROLL(16)
-    for (int j = 0; j < kColumns; ++j) hn::Stream(acc[r][j], kD, y + r * t.ldy + j * kLanes);
+    for (int j = 0; j < kColumns; ++j) hn::Stream(acc[r][j], kD, y + r * ldy + j * kLanes);
   } else if (t.accumulate) {
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) HWY_UNROLL(16)
     for (int j = 0; j < kColumns; ++j) {
-      float* to = y + r * t.ldy + j * kLanes;
+      float* to = y + r * ldy + j * kLanes;
       hn::StoreU(hn::Add(hn::LoadU(kD, to), acc[r][j]), kD, to);
     }
   } else {
     HWY_UNROLL(16)
     for (int r = 0; r < R; ++r) HWY_UNROLL(16)
-    for (int j = 0; j < kColumns; ++j) hn::StoreU(acc[r][j], kD, y + r * t.ldy + j * kLanes);
+    for (int j = 0; j < kColumns; ++j) hn::StoreU(acc[r][j], kD, y + r * ldy + j * kLanes);
   }
 }
 
