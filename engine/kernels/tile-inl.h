@@ -43,7 +43,7 @@ struct ReadF32 {
 #endif
 };
 struct ReadBf16 {
-  static constexpr int kStep = 2, kMost16x2 = 13;
+  static constexpr int kStep = 2, kMost16x2 = 12;
 #if TERN_PLAIN
   static float At(const uint8_t* line, int64_t column, int s) {
     return Bf16ToF32(reinterpret_cast<const uint16_t*>(line)[2 * column + s]);
