@@ -9,11 +9,13 @@
 //       [&](Block& block) -> Status { ...; return {}; }));                            // one at a time, in order
 #pragma once
 
+#include <charconv>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "engine/base/status.h"
@@ -58,6 +60,8 @@ class Corpus {
   int64_t blocks() const;
   int64_t FirstDocOf(int64_t block) const;
   int64_t BlockOf(int64_t doc) const;  // the block that holds it
+  // The number a person knows the document by: see AppendPlace.
+  int64_t ShownDoc(int64_t doc) const { return doc; }
 
   // `work` runs on any thread, blocks in any order; `in_order` runs on one thread at a time, block after block. Either may be empty. The first failure
   // ends the pass. Blocks are reused afterwards: nothing may point into them.
@@ -73,6 +77,21 @@ class Corpus {
   explicit Corpus(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
+
+// Appends numbers and text one behind the other: for lines that are written by the million.
+template <class Part>
+void AppendPart(std::string* out, const Part& part) {
+  if constexpr (std::is_integral_v<Part>) {
+    char digits[24];
+    out->append(digits, static_cast<size_t>(std::to_chars(digits, digits + sizeof digits, part).ptr - digits));
+  } else {
+    out->append(part);
+  }
+}
+template <class... Parts>
+void AppendParts(std::string* out, const Parts&... parts) {
+  (AppendPart(out, parts), ...);
+}
 
 // Appends {"doc":..,"id":..,"file":..,"line":..,"offset":.. without the closing brace: the beginning of a line of removed.jsonl and its kin.
 void AppendPlace(const Corpus& corpus, const Block& block, size_t index, std::string* out);

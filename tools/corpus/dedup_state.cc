@@ -48,11 +48,11 @@ Status DedupState::Take(Clusters* clusters, Fate fate_of_removed, const std::fun
   std::string lines;
   for (const Clusters::One& c : clusters->list) {
     const int64_t number = clusters_written++;
-    lines += Str("{\"cluster\":", number, ",\"stage\":\"", FateName(fate_of_removed), "\",\"keeper\":", c.keeper, ",\"size\":", c.size, ",\"members\":[");
+    AppendParts(&lines, "{\"cluster\":", number, ",\"stage\":\"", FateName(fate_of_removed), "\",\"keeper\":", corpus.ShownDoc(c.keeper), ",\"size\":", c.size, ",\"members\":[");
     for (size_t i = 0; i < c.size; ++i) {
       uint32_t member = clusters->members[c.begin + i];
       if (i > 0) lines += ',';
-      lines += std::to_string(member);
+      AppendPart(&lines, corpus.ShownDoc(member));
       if (member == c.keeper) continue;
       fate[member] = fate_of_removed;
       removals.push_back({member, c.keeper, number, similarity ? similarity(c.keeper, member) : 1.0});

@@ -63,13 +63,13 @@ class Writer {
       TERN_RETURN_IF_ERROR(s_.ids.Find(doc, &id));
       block.records[i].id_json = id;
       AppendPlace(s_.corpus, block, i, &written->removed);
-      written->removed += Str(",\"reason\":\"", FateName(fate), "\"");
+      AppendParts(&written->removed, ",\"reason\":\"", FateName(fate), "\"");
       if (fate == Fate::kExact || fate == Fate::kNear) {
         auto it = std::lower_bound(s_.removals.begin(), s_.removals.end(), doc, [](const Removal& r, uint32_t d) { return r.doc < d; });
         TERN_RETURN_IF_ERROR(s_.ids.Find(it->kept, &id));
-        written->removed += Str(",\"kept\":", it->kept, ",\"kept_id\":", id, ",\"similarity\":");
+        AppendParts(&written->removed, ",\"kept\":", s_.corpus.ShownDoc(it->kept), ",\"kept_id\":", id, ",\"similarity\":");
         AppendDouble(it->similarity, &written->removed);
-        written->removed += Str(",\"cluster\":", it->cluster);
+        AppendParts(&written->removed, ",\"cluster\":", it->cluster);
       }
       written->removed += "}\n";
       block.records[i].id_json = {};

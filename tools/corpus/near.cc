@@ -224,7 +224,7 @@ class NearStage {
     for (const auto& [pair, similarity] : all) {
       char number[32];
       std::snprintf(number, sizeof number, "%.17g", similarity);
-      lines += Str("{\"a\":", pair >> 32, ",\"b\":", static_cast<uint32_t>(pair), ",\"similarity\":", number, "}\n");
+      AppendParts(&lines, "{\"a\":", s_.corpus.ShownDoc(static_cast<int64_t>(pair >> 32)), ",\"b\":", s_.corpus.ShownDoc(static_cast<uint32_t>(pair)), ",\"similarity\":", number, "}\n");
     }
     return s_.out.Append("pairs.jsonl", lines);
   }

@@ -1,6 +1,7 @@
 #include "tools/corpus/spill_file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -22,6 +23,7 @@ Result<int> OpenUnnamedFile(const std::string& folder) {
 }
 
 SpillFile::~SpillFile() {
+  if (map_) ::munmap(map_, static_cast<size_t>(size_));
   if (fd_ >= 0) ::close(fd_);
 }
 
@@ -65,6 +67,17 @@ Status SpillFile::Read(int64_t offset, void* out, int64_t bytes) {
     to += n, offset += n, bytes -= n;
   }
   return {};
+}
+
+Result<const void*> SpillFile::Map() {
+  TERN_RETURN_IF_ERROR(Flush());
+  if (size_ == 0) return static_cast<const void*>("");
+  if (!map_) {
+    void* map = ::mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_SHARED, fd_, 0);
+    if (map == MAP_FAILED) return IoError(Str("cannot map a temporary file: ", std::strerror(errno))).File(folder_);
+    map_ = map;
+  }
+  return static_cast<const void*>(map_);
 }
 
 }  // namespace tern::corpus

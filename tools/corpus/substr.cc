@@ -1,0 +1,333 @@
+// Repeated stretches of text: windows of bytes or words that stand elsewhere too are cut (specification 12.3; Lee et al. 2021).
+#include <algorithm>
+#include <memory>
+
+#include "engine/base/utf8.h"
+#include "tools/corpus/chars.h"
+#include "tools/corpus/dedup_state.h"
+#include "tools/corpus/spill_file.h"
+#include "tools/corpus/windows.h"
+#include "tools/corpus/words.h"
+
+namespace tern::corpus {
+namespace {
+
+// A growing list of symbols: in memory, or in an unnamed file that is mapped when it is complete.
+template <class T>
+class SymbolList {
+ public:
+  SymbolList(bool spill, std::string folder) : spill_(spill), folder_(std::move(folder)) {}
+  void Reserve(size_t n) {
+    if (!spill_) memory_.reserve(n);
+  }
+  Status Append(const T* data, size_t n) {
+    size_ += n;
+    if (!spill_) {
+      memory_.insert(memory_.end(), data, data + n);
+      return {};
+    }
+    auto at = file_.Append(folder_, data, static_cast<int64_t>(n * sizeof(T)));
+    return at.ok() ? Status() : at.status();
+  }
+  Status Finish() {
+    data_ = memory_.data();
+    if (!spill_) return {};
+    TERN_ASSIGN(const void* map, file_.Map());
+    data_ = static_cast<const T*>(map);
+    return {};
+  }
+  const T* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  bool spill_;
+  std::string folder_;
+  std::vector<T> memory_;
+  SpillFile file_;
+  const T* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Where the symbols of a document stand in its text.
+struct Span {
+  size_t first, last;  // symbols [first, last)
+};
+
+// The texts of all documents that are there as symbols: bytes, or hashes of words with their places in the text.
+template <class T>
+struct Texts {
+  static constexpr bool kWords = sizeof(T) == 8;
+  Texts(bool spill, const std::string& folder) : symbols(spill, folder), places(spill, folder) {}
+  SymbolList<T> symbols;
+  SymbolList<uint64_t> places;  // words only: begin << 32 | end
+  std::vector<uint32_t> docs;
+  SymbolText<T> text;           // over symbols
+  std::vector<uint64_t> joints; // where a former pass cut
+
+  static constexpr T kSeparator = kWords ? T{0} : T(0xff);  // no byte of UTF-8; no hash of a word
+  Status Add(uint32_t doc, const T* data, size_t n, const uint64_t* where) {
+    if (text.starts.empty()) text.starts.push_back(0);
+    docs.push_back(doc);
+    TERN_RETURN_IF_ERROR(symbols.Append(data, n));
+    TERN_RETURN_IF_ERROR(symbols.Append(&kSeparator, 1));
+    if constexpr (kWords) {
+      const uint64_t none = 0;
+      TERN_RETURN_IF_ERROR(places.Append(where, n));
+      TERN_RETURN_IF_ERROR(places.Append(&none, 1));
+    }
+    text.starts.push_back(symbols.size());
+    return {};
+  }
+  Status Finish() {
+    TERN_RETURN_IF_ERROR(symbols.Finish());
+    TERN_RETURN_IF_ERROR(places.Finish());
+    text.data = symbols.data();
+    return {};
+  }
+};
+
+template <class T>
+struct BlockSymbols : BlockResult {
+  std::vector<uint32_t> docs;
+  std::vector<size_t> ends;
+  std::vector<T> symbols;
+  std::vector<uint64_t> places;
+};
+
+template <class T>
+class SubstrStage {
+ public:
+  static constexpr bool kWords = Texts<T>::kWords;
+  explicit SubstrStage(DedupState* state) : s_(*state), o_(state->options), length_(kWords ? o_.min_words : o_.min_bytes) {}
+
+  Status Run() {
+    TERN_RETURN_IF_ERROR(s_.out.Touch("spans.jsonl"));
+    int64_t bytes = 0;
+    for (int64_t d = 0; d < s_.documents(); ++d)
+      if (s_.here(static_cast<uint32_t>(d))) bytes += s_.length[static_cast<size_t>(d)] + 1;
+    spill_ = bytes * (kWords ? 3 : 1) > s_.memory_bytes / 3;
+    auto texts = std::make_unique<Texts<T>>(spill_, s_.temporary);
+    if (!kWords) texts->symbols.Reserve(static_cast<size_t>(bytes));
+    TERN_RETURN_IF_ERROR(ReadTexts(texts.get()));
+    for (int64_t pass = 1; pass <= o_.passes; ++pass) {
+      bool found = false;
+      std::unique_ptr<Texts<T>> next;
+      TERN_RETURN_IF_ERROR(RunPass(*texts, pass, &found, pass < o_.passes ? &next : nullptr));
+      if (!found) break;
+      texts = std::move(next);
+    }
+    return {};
+  }
+
+ private:
+  Status ReadTexts(Texts<T>* texts) {
+    struct Space {
+      WordReader words;
+      std::string text;
+    };
+    std::vector<std::unique_ptr<Space>> spaces;
+    for (int i = 0; i < s_.corpus.threads(); ++i) spaces.push_back(std::make_unique<Space>());
+    PassOptions pass{.stage = "reading texts"};
+    pass.want = [this](int64_t block) { return s_.BlockHasAny(block); };
+    TERN_RETURN_IF_ERROR(s_.corpus.Pass(
+        pass,
+        [&](Block& block, int worker) -> Status {
+          auto result = std::make_unique<BlockSymbols<T>>();
+          Space& space = *spaces[static_cast<size_t>(worker)];
+          for (size_t i = 0; i < block.records.size(); ++i) {
+            const uint32_t doc = static_cast<uint32_t>(block.DocOf(i));
+            if (!s_.here(doc)) continue;
+            std::string_view text = s_.TextNow(doc, block.records[i].text, &space.text);
+            if constexpr (kWords) {
+              Word word;
+              for (space.words.Reset(text); space.words.Next(&word);) {
+                uint64_t h = HashWord(word.text, s_.seed);
+                result->symbols.push_back(h + (h == 0));
+                result->places.push_back(uint64_t{word.begin} << 32 | word.end);
+              }
+            } else {
+              result->symbols.insert(result->symbols.end(), text.begin(), text.end());
+            }
+            result->docs.push_back(doc);
+            result->ends.push_back(result->symbols.size());
+          }
+          block.result = std::move(result);
+          return {};
+        },
+        [&](Block& block) -> Status {
+          const BlockSymbols<T>& r = static_cast<const BlockSymbols<T>&>(*block.result);
+          for (size_t i = 0, begin = 0; i < r.docs.size(); begin = r.ends[i++]) {
+            TERN_RETURN_IF_ERROR(texts->Add(r.docs[i], r.symbols.data() + begin, r.ends[i] - begin, kWords ? r.places.data() + begin : nullptr));
+            if (o_.per_source) texts->text.groups.push_back(static_cast<uint32_t>(block.file));
+          }
+          return {};
+        }));
+    return texts->Finish();
+  }
+
+  // Marks, spans, cuts; with `next` also the texts that are left, for another pass.
+  Status RunPass(const Texts<T>& texts, int64_t pass, bool* found, std::unique_ptr<Texts<T>>* next) {
+    WindowOptions windows{.length = length_, .cut_all = o_.cut_all, .threads = s_.corpus.threads(), .seed = s_.seed, .memory_bytes = s_.memory_bytes / 3, .temporary = s_.temporary, .cancel = o_.common.cancel};
+    RepeatedWindows<T> repeated(texts.text, windows);
+    // Windows that no joint lies in were there in the former pass: two of them cannot have become duplicates now. So only windows that are equal to one over
+    // a joint matter. (Below eight bytes a cut that shrinks to whole characters may leave a window it meant.)
+    std::vector<uint64_t> fresh;
+    if (pass > 1 && length_ >= 8) {
+      fresh = repeated.HashesOver(texts.joints);
+      if (fresh.empty()) return {};
+      repeated.Restrict(&fresh);
+    }
+    PositionBits marks(texts.text.size());
+    TERN_RETURN_IF_ERROR(repeated.Mark(&marks));
+
+    CutLayer layer;
+    std::string lines;
+    std::vector<Span> spans;
+    if (next) {
+      *next = std::make_unique<Texts<T>>(spill_, s_.temporary);
+      if (!spill_) (*next)->symbols.Reserve(texts.text.size());
+      (*next)->text.groups.reserve(texts.text.groups.size());
+    }
+    std::vector<uint32_t> cut_docs;
+    for (size_t i = 0; i < texts.docs.size(); ++i) {
+      const uint64_t start = texts.text.starts[i], size = texts.text.LengthOf(i);
+      spans.clear();
+      marks.ForEach(start, start + size, [&](uint64_t at) {
+        size_t first = static_cast<size_t>(at - start), last = first + static_cast<size_t>(length_);
+        if (!spans.empty() && first <= spans.back().last) spans.back().last = last;
+        else spans.push_back({first, last});
+      });
+      const size_t before = layer.cuts.size();
+      for (const Span& span : spans) TellSpan(texts, i, span, pass, &lines, &layer);
+      if (layer.cuts.size() > before) cut_docs.push_back(texts.docs[i]);
+      if (lines.size() > (1 << 20)) {
+        TERN_RETURN_IF_ERROR(s_.out.Append("spans.jsonl", lines));
+        lines.clear();
+      }
+      *found = *found || !spans.empty();
+      TERN_RETURN_IF_ERROR(Leave(texts, i, layer.cuts.data() + before, layer.cuts.data() + layer.cuts.size(), next ? next->get() : nullptr));
+    }
+    TERN_RETURN_IF_ERROR(s_.out.Append("spans.jsonl", lines));
+    s_.layers.push_back(std::move(layer));
+    if (kWords && !cut_docs.empty()) TERN_RETURN_IF_ERROR(MeasureWhatIsLeft(cut_docs));
+    if (next) return (*next)->Finish();
+    return {};
+  }
+
+  void TellSpan(const Texts<T>& texts, size_t i, const Span& span, int64_t pass, std::string* lines, CutLayer* layer) {
+    const uint64_t start = texts.text.starts[i];
+    size_t begin = span.first, end = span.last;
+    if constexpr (kWords) begin = texts.places.data()[start + span.first] >> 32, end = static_cast<uint32_t>(texts.places.data()[start + span.last - 1]);
+    size_t cut_begin = begin, cut_end = end;
+    if constexpr (!kWords) {
+      auto inside = [&](size_t at) { return at < texts.text.LengthOf(i) && (texts.text.data[start + at] & 0xc0) == 0x80; };  // not the first byte of a character
+      while (cut_begin < end && inside(cut_begin)) ++cut_begin;
+      while (cut_end > cut_begin && inside(cut_end)) --cut_end;
+    }
+    AppendParts(lines, "{\"doc\":", s_.corpus.ShownDoc(texts.docs[i]), ",\"stage\":\"substr\",\"pass\":", pass, ",\"begin\":", begin, ",\"end\":", end, ",\"cut_begin\":", cut_begin, ",\"cut_end\":", cut_end, "}\n");
+    ++s_.substr_spans, s_.substr_bytes += static_cast<int64_t>(end - begin);
+    if (cut_begin < cut_end) layer->cuts.push_back({texts.docs[i], static_cast<uint32_t>(cut_begin), static_cast<uint32_t>(cut_end)});
+  }
+
+  // What the cuts leave of document i: whether it goes, and its symbols for the next pass.
+  Status Leave(const Texts<T>& texts, size_t i, const Cut* first, const Cut* last, Texts<T>* next) {
+    const uint64_t start = texts.text.starts[i];
+    const size_t size = static_cast<size_t>(texts.text.LengthOf(i));
+    const uint32_t doc = texts.docs[i];
+    left_.clear(), left_places_.clear(), left_joints_.clear();
+    if (first == last) {
+      if (!next) return {};
+      if constexpr (kWords) TERN_RETURN_IF_ERROR(next->Add(doc, texts.text.data + start, size, texts.places.data() + start));
+      else TERN_RETURN_IF_ERROR(next->Add(doc, texts.text.data + start, size, nullptr));
+    } else {
+      if constexpr (kWords) LeaveWords(texts, start, size, first, last);
+      else LeaveBytes(texts.text.data + start, size, first, last);
+      if constexpr (!kWords) {
+        s_.length[doc] = static_cast<uint32_t>(left_.size());
+        if (IsBlank({reinterpret_cast<const char*>(left_.data()), left_.size()})) {
+          s_.fate[doc] = Fate::kSubstr;
+          return {};
+        }
+      }
+      if (!next) return {};
+      const uint64_t at = next->symbols.size();
+      for (size_t joint : left_joints_)
+        if (joint < left_.size()) next->joints.push_back(at + joint);
+      TERN_RETURN_IF_ERROR(next->Add(doc, left_.data(), left_.size(), left_places_.data()));
+    }
+    if (!texts.text.groups.empty()) next->text.groups.push_back(texts.text.groups[i]);
+    return {};
+  }
+
+  void LeaveBytes(const T* data, size_t size, const Cut* first, const Cut* last) {
+    size_t at = 0;
+    for (const Cut* c = first; c != last; ++c) {
+      left_.insert(left_.end(), data + at, data + c->begin);
+      if (!left_.empty()) left_joints_.push_back(left_.size());
+      at = c->end;
+    }
+    left_.insert(left_.end(), data + at, data + size);
+  }
+
+  // Words inside a cut go; what stands behind it moves to the front.
+  void LeaveWords(const Texts<T>& texts, uint64_t start, size_t size, const Cut* first, const Cut* last) {
+    uint64_t gone = 0;
+    const uint64_t* places = texts.places.data() + start;
+    for (size_t at = 0; at < size; ++at) {
+      const uint64_t begin = places[at] >> 32;
+      while (first != last && begin >= first->end) gone += first->end - first->begin, ++first;
+      if (first != last && begin >= first->begin) {
+        if (!left_.empty() && (left_joints_.empty() || left_joints_.back() != left_.size())) left_joints_.push_back(left_.size());
+        continue;
+      }
+      left_.push_back(texts.text.data[start + at]);
+      left_places_.push_back(places[at] - (gone << 32 | gone));
+    }
+  }
+
+  // Words do not hold what stands between them: the texts are read again.
+  Status MeasureWhatIsLeft(const std::vector<uint32_t>& docs) {
+    struct Left : BlockResult {
+      std::vector<std::pair<uint32_t, uint32_t>> lengths;
+      std::vector<uint32_t> blank;
+    };
+    auto from = [&](int64_t doc) { return std::lower_bound(docs.begin(), docs.end(), doc, [](uint32_t d, int64_t e) { return d < e; }); };
+    PassOptions pass{.stage = "cutting"};
+    pass.want = [&](int64_t block) { return from(s_.corpus.FirstDocOf(block)) != from(block + 1 < s_.corpus.blocks() ? s_.corpus.FirstDocOf(block + 1) : s_.documents()); };
+    return s_.corpus.Pass(
+        pass,
+        [&](Block& block, int) -> Status {
+          auto left = std::make_unique<Left>();
+          std::string scratch;
+          for (auto it = from(block.first_doc), end = from(block.DocOf(block.records.size())); it != end; ++it) {
+            std::string_view text = s_.TextNow(*it, block.records[static_cast<size_t>(*it - block.first_doc)].text, &scratch);
+            left->lengths.emplace_back(*it, static_cast<uint32_t>(text.size()));
+            if (IsBlank(text)) left->blank.push_back(*it);
+          }
+          block.result = std::move(left);
+          return {};
+        },
+        [&](Block& block) -> Status {
+          for (auto [doc, length] : static_cast<const Left&>(*block.result).lengths) s_.length[doc] = length;
+          for (uint32_t doc : static_cast<const Left&>(*block.result).blank) s_.fate[doc] = Fate::kSubstr;
+          return {};
+        });
+  }
+
+  DedupState& s_;
+  const DedupOptions& o_;
+  int64_t length_;
+  bool spill_ = false;
+  std::vector<T> left_;
+  std::vector<uint64_t> left_places_;
+  std::vector<size_t> left_joints_;
+};
+
+}  // namespace
+
+Status RunSubstr(DedupState* state) {
+  if (state->options.min_words > 0) return SubstrStage<uint64_t>(state).Run();
+  return SubstrStage<uint8_t>(state).Run();
+}
+
+}  // namespace tern::corpus
