@@ -13,23 +13,25 @@ std::string Quoted(std::string_view name) {
   return Str("'", Printable(name), "'");
 }
 
-// Edits between two names, given up (as `most` + 1) beyond `most`.
+// Edits between two names, given up (as `most` + 1) beyond `most`: only the band around the diagonal is looked at.
 size_t EditDistance(std::string_view a, std::string_view b, size_t most) {
   if (a.size() > b.size()) std::swap(a, b);
   if (b.size() - a.size() > most) return most + 1;
   std::vector<size_t> row(a.size() + 1);
   for (size_t i = 0; i <= a.size(); ++i) row[i] = i;
   for (size_t j = 1; j <= b.size(); ++j) {
-    size_t diagonal = row[0], least = row[0] = j;
-    for (size_t i = 1; i <= a.size(); ++i) {
-      size_t above = row[i];
-      row[i] = std::min({row[i] + 1, row[i - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
+    const size_t first = j > most ? j - most : 1, last = std::min(a.size(), j + most);
+    size_t diagonal = row[first - 1];
+    size_t least = row[first - 1] = first == 1 ? j : most + 1;
+    for (size_t i = first; i <= last; ++i) {
+      const size_t above = i == j + most ? most + 1 : row[i];
+      row[i] = std::min({above + 1, row[i - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
       diagonal = above;
       least = std::min(least, row[i]);
     }
     if (least > most) return most + 1;
   }
-  return row[a.size()];
+  return std::min(row[a.size()], most + 1);
 }
 
 class Planner {
@@ -175,10 +177,10 @@ class Planner {
   // For each missing tensor the extra one whose name is nearest. Work is bounded: a hostile checkpoint has many long
   // names.
   void SuggestNames() {
-    constexpr size_t kMostMissing = 200, kMostExtra = 500;
+    constexpr size_t kMostMissing = 100, kMostExtra = 500, kFarthest = 12;
     for (size_t m = 0; m < std::min(wanted_.size(), kMostMissing); ++m) {
       const auto& [problem, name] = wanted_[m];
-      size_t best = std::max<size_t>(3, name.size() / 3) + 1;
+      size_t best = std::clamp<size_t>(name.size() / 3, 3, kFarthest) + 1;
       const std::string* nearest = nullptr;
       for (size_t e = 0; e < std::min(extra_.size(), kMostExtra); ++e) {
         const std::string& candidate = source_[extra_[e]].name;

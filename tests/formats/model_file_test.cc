@@ -2,7 +2,6 @@
 #include "formats/model_file.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdlib>
@@ -13,23 +12,14 @@
 #include <limits>
 
 #include "engine/base/hash.h"
+#include "tests/formats/scratch_folder.h"
 
 namespace tern {
 namespace {
 
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tern-model-file-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~ScratchFolder() { std::filesystem::remove_all(path_); }
-  std::string File(const std::string& name) const { return path_ + "/" + name; }
-  size_t Entries() const { return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(path_), {})); }
-
- private:
-  std::string path_;
-};
+size_t Entries(const ScratchFolder& folder) {
+  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder.path()), {}));
+}
 
 std::string Slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -144,9 +134,9 @@ size_t RecordAt(const std::string& file, size_t index) {
 
 TEST_CASE("a model file holds what was written") {
   ScratchFolder folder;
-  WriteSample(folder.File("m.tern"));
-  CHECK(folder.Entries() == 1);
-  auto opened = ModelFile::Open(folder.File("m.tern"), {.verify = true});
+  WriteSample(folder / "m.tern");
+  CHECK(Entries(folder) == 1);
+  auto opened = ModelFile::Open(folder / "m.tern", {.verify = true});
   REQUIRE_MESSAGE(opened.ok(), opened.status().message());
   const ModelFile& file = **opened;
   CHECK(file.architecture() == "test");
@@ -181,8 +171,8 @@ TEST_CASE("a model file holds what was written") {
 
 TEST_CASE("groups are contiguous, page-aligned ranges; large tensors begin at pages") {
   ScratchFolder folder;
-  WriteSample(folder.File("m.tern"));
-  auto file = ModelFile::Open(folder.File("m.tern")).value();
+  WriteSample(folder / "m.tern");
+  auto file = ModelFile::Open(folder / "m.tern").value();
   for (const char* expert : {"0", "1"}) {
     ByteRange range = file->Group(std::string("layer.0.expert.") + expert);
     const TensorRecord* wi = file->Find(std::string("expert.") + expert + ".wi");
@@ -197,31 +187,31 @@ TEST_CASE("groups are contiguous, page-aligned ranges; large tensors begin at pa
 
 TEST_CASE("the same input gives the same bytes, however the rows arrive") {
   ScratchFolder folder;
-  WriteSample(folder.File("a"), 5);
-  WriteSample(folder.File("b"), 16);
-  WriteSample(folder.File("c"), 1000);
-  CHECK(Slurp(folder.File("a")) == Slurp(folder.File("b")));
-  CHECK(Slurp(folder.File("a")) == Slurp(folder.File("c")));
+  WriteSample(folder / "a", 5);
+  WriteSample(folder / "b", 16);
+  WriteSample(folder / "c", 1000);
+  CHECK(Slurp(folder / "a") == Slurp(folder / "b"));
+  CHECK(Slurp(folder / "a") == Slurp(folder / "c"));
 }
 
 TEST_CASE("an unfinished file never appears, and leaves nothing behind") {
   ScratchFolder folder;
-  Spill(folder.File("m.tern"), "old");
+  Spill(folder / "m.tern", "old");
   {
-    auto writer = ModelFileWriter::Create(folder.File("m.tern"), Metadata(), Specs(), {});
+    auto writer = ModelFileWriter::Create(folder / "m.tern", Metadata(), Specs(), {});
     REQUIRE(writer.ok());
     CHECK(writer->Finish().code() == Code::kInternal);
-    auto second = ModelFileWriter::Create(folder.File("m.tern"), Metadata(), Specs(), {});
+    auto second = ModelFileWriter::Create(folder / "m.tern", Metadata(), Specs(), {});
     CHECK(second.status().code() == Code::kIo);  // somebody is writing it
   }
-  CHECK(Slurp(folder.File("m.tern")) == "old");
-  CHECK(folder.Entries() == 1);
+  CHECK(Slurp(folder / "m.tern") == "old");
+  CHECK(Entries(folder) == 1);
 }
 
 TEST_CASE("the writer refuses what the specification forbids") {
   ScratchFolder folder;
   auto create = [&](const Json& metadata, std::vector<TensorSpec> specs) {
-    return ModelFileWriter::Create(folder.File("x"), metadata, std::move(specs), {}).status().code();
+    return ModelFileWriter::Create(folder / "x", metadata, std::move(specs), {}).status().code();
   };
   CHECK(create(Metadata(), {{"a", "", DType::f32, Layout::kRows, {1}}, {"a", "", DType::f32, Layout::kRows, {1}}}) ==
         Code::kUsage);
@@ -232,24 +222,21 @@ TEST_CASE("the writer refuses what the specification forbids") {
   CHECK(create(Metadata(), {{"a", "", DType::f32, Layout::kRows, {1LL << 40, 1LL << 40}}}) == Code::kUsage);
   CHECK(create(Json::object(), {}) == Code::kUsage);
   CHECK(create({{"architecture", 3}, {"config", Json::object()}}, {}) == Code::kUsage);
-  CHECK(folder.Entries() == 0);
+  CHECK(Entries(folder) == 0);
 }
 
 TEST_CASE("numbers beyond f16 are refused, infinities and NaN pass") {
   ScratchFolder folder;
-  auto writer =
-      ModelFileWriter::Create(folder.File("m"), Metadata(), {{"a", "", DType::f16, Layout::kRows, {1, 3}}}, {});
+  auto writer = ModelFileWriter::Create(folder / "m", Metadata(), {{"a", "", DType::f16, Layout::kRows, {1, 3}}}, {});
   REQUIRE(writer.ok());
   float big[3] = {1, 65520, 2};
   Status s = writer->WriteRows(0, big, 1);
   CHECK(s.code() == Code::kNumeric);
   CHECK(s.message().find("tensor 'a'") != std::string::npos);
-  auto again =
-      ModelFileWriter::Create(folder.File("n"), Metadata(), {{"a", "", DType::f16, Layout::kPanel16, {1, 3}}}, {});
+  auto again = ModelFileWriter::Create(folder / "n", Metadata(), {{"a", "", DType::f16, Layout::kPanel16, {1, 3}}}, {});
   float edge[3] = {std::numeric_limits<float>::infinity(), 65519, -65519};
   CHECK(again->WriteRows(0, edge, 1).ok());
-  auto wide =
-      ModelFileWriter::Create(folder.File("w"), Metadata(), {{"a", "", DType::bf16, Layout::kRows, {1, 2}}}, {});
+  auto wide = ModelFileWriter::Create(folder / "w", Metadata(), {{"a", "", DType::bf16, Layout::kRows, {1, 2}}}, {});
   float most[2] = {std::nextafter(0x1.ffp127f, 0.0f), std::numeric_limits<float>::max()};
   CHECK(wide->WriteRows(0, most, 1).code() == Code::kNumeric);
   CHECK(std::isfinite(Bf16ToF32(F32ToBf16(most[0]))));
@@ -268,8 +255,8 @@ TEST_CASE("sizes that overflow are refused") {
 
 TEST_CASE("a file cut anywhere, or with one changed bit before the data, does not open") {
   ScratchFolder folder;
-  WriteSample(folder.File("m"));
-  std::string good = Slurp(folder.File("m"));
+  WriteSample(folder / "m");
+  std::string good = Slurp(folder / "m");
   REQUIRE(OpenBytes(good, true).ok());
   uint64_t table;
   std::memcpy(&table, good.data() + 32, 8);
@@ -289,8 +276,8 @@ TEST_CASE("a file cut anywhere, or with one changed bit before the data, does no
 
 TEST_CASE("verify finds one changed bit anywhere in the data, padding included") {
   ScratchFolder folder;
-  WriteSample(folder.File("m"));
-  std::string good = Slurp(folder.File("m"));
+  WriteSample(folder / "m");
+  std::string good = Slurp(folder / "m");
   uint64_t table;
   std::memcpy(&table, good.data() + 32, 8);
   for (size_t at = 64 + table; at < good.size() - 16; at += 37) {
@@ -304,7 +291,7 @@ TEST_CASE("verify finds one changed bit anywhere in the data, padding included")
 TEST_CASE("NaN and infinity are listed with their tensors") {
   ScratchFolder folder;
   auto writer = ModelFileWriter::Create(
-      folder.File("m"), Metadata(),
+      folder / "m", Metadata(),
       {{"good", "", DType::f32, Layout::kRows, {2}}, {"bad", "", DType::bf16, Layout::kPanel16, {1, 4}}}, {});
   REQUIRE(writer.ok());
   float fine[2] = {1, 2}, nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
@@ -312,7 +299,7 @@ TEST_CASE("NaN and infinity are listed with their tensors") {
   REQUIRE(writer->WriteRows(0, fine, 2).ok());
   REQUIRE(writer->WriteRows(1, bad, 1).ok());
   REQUIRE(writer->Finish().ok());
-  auto file = ModelFile::Open(folder.File("m")).value();
+  auto file = ModelFile::Open(folder / "m").value();
   std::vector<ModelFile::NonFinite> found;
   REQUIRE(file->Verify({}, &found).ok());
   REQUIRE(found.size() == 1);
@@ -331,8 +318,8 @@ struct Breach {
 
 TEST_CASE("each broken rule has its message") {
   ScratchFolder folder;
-  WriteSample(folder.File("m"));
-  const std::string good = Slurp(folder.File("m"));
+  WriteSample(folder / "m");
+  const std::string good = Slurp(folder / "m");
   auto u64 = [](size_t at, uint64_t v) { return [=](std::string& f) { std::memcpy(f.data() + at, &v, 8); }; };
   auto u32 = [](size_t at, uint32_t v) { return [=](std::string& f) { std::memcpy(f.data() + at, &v, 4); }; };
   auto byte = [](size_t at, int v) { return [=](std::string& f) { f[at] = static_cast<char>(v); }; };
@@ -394,10 +381,10 @@ TEST_CASE("a duplicate name is found among many") {
   std::vector<TensorSpec> specs;
   for (int i = 0; i < 60000; ++i)
     specs.push_back({Str("layer.with.a.long.common.prefix.", 100000 + i), "", DType::f32, Layout::kRows, {0}});
-  auto writer = ModelFileWriter::Create(folder.File("m"), Metadata(), specs, {});
+  auto writer = ModelFileWriter::Create(folder / "m", Metadata(), specs, {});
   REQUIRE(writer.ok());
   REQUIRE(writer->Finish().ok());
-  std::string file = Slurp(folder.File("m"));
+  std::string file = Slurp(folder / "m");
   CHECK(OpenBytes(file).ok());
   size_t at = file.find("prefix.100007");
   REQUIRE(at != std::string::npos);
