@@ -1,4 +1,5 @@
 // tern version (also tern --version): one line that says what is running here.
+#include "engine/kernels/kernels.h"
 #include "tools/verb.h"
 
 namespace tern {
@@ -16,10 +17,13 @@ class Version : public Command {
  public:
   void Declare(Arguments&) override {}
   Status Run(Console& console) override {
+    TERN_ASSIGN(const KernelTable* kernels, ChosenKernels());
     if (console.json) {
-      console.PrintJson(Json{{"version", TERN_VERSION}, {"compiler", Compiler()}});
+      Json targets = Json::array();
+      for (std::string_view target : KernelTargets()) targets.push_back(target);
+      console.PrintJson(Json{{"version", TERN_VERSION}, {"compiler", Compiler()}, {"target", kernels->target}, {"targets", targets}, {"highway", HighwayVersion()}});
     } else {
-      console.Print(Str("tern ", TERN_VERSION, " (", Compiler(), ")\n"));
+      console.Print(Str("tern ", TERN_VERSION, " (", Compiler(), ", ", kernels->target, ", Highway ", HighwayVersion(), ")\n"));
     }
     return {};
   }

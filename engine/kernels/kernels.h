@@ -26,6 +26,9 @@ const KernelTable* KernelsFor(std::string_view target);
 // The table named `wanted`, the best one if it is empty; kUsage if the name is unknown or this CPU cannot run it.
 Result<const KernelTable*> ChooseKernels(std::string_view wanted);
 
+// The version of Highway the kernels were compiled with: "1.0.3".
+std::string_view HighwayVersion();
+
 // ChooseKernels(environment variable TERN_TARGET), read once. A program checks this at start-up.
 const Result<const KernelTable*>& ChosenKernels();
 // The chosen table; the best one if TERN_TARGET is wrong.

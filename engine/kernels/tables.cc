@@ -77,6 +77,12 @@ const Targets& All() {
 
 }  // namespace
 
+#define TERN_TEXT_(x) #x
+#define TERN_TEXT(x) TERN_TEXT_(x)
+std::string_view HighwayVersion() {
+  return TERN_TEXT(HWY_MAJOR) "." TERN_TEXT(HWY_MINOR) "." TERN_TEXT(HWY_PATCH);
+}
+
 std::span<const std::string_view> KernelTargets() {
   return {All().names.data(), All().count};
 }

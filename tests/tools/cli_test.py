@@ -89,7 +89,11 @@ class Help(unittest.TestCase):
         self.assertEqual(r.returncode, 0)
         self.assertRegex(r.out, r"\Atern \d+\.\d+\.\d+ \(.*\)\n\Z")
         self.assertEqual(r.out, tern("version").out)
-        self.assertIn("version", json.loads(tern("version", "--json").out))
+        said = json.loads(tern("version", "--json").out)
+        for target in said["targets"]:
+            self.assertEqual(json.loads(tern("version", "--json", env={"TERN_TARGET": target}).out)["target"], target)
+        wrong = tern("version", env={"TERN_TARGET": "z80"})
+        self.assertEqual((wrong.returncode, wrong.out), (2, ""))
 
 
 class Completion(unittest.TestCase):
