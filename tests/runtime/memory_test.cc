@@ -1,0 +1,139 @@
+// What a session may cost: the plan's figure is the peak, and a token allocates nothing.
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <cstdlib>
+
+#include "engine/base/memory.h"
+#include "engine/runtime/score.h"
+
+using namespace tern;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TERN_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TERN_SANITIZED 1
+#endif
+#endif
+
+// Under a sanitizer, memory is the sanitizer's; these figures mean something only without.
+#if !defined(TERN_SANITIZED) && defined(__GLIBC__)
+
+namespace {
+std::atomic<bool> counting{false};
+std::atomic<int64_t> allocations{0};
+void Count() {
+  if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
+}
+}  // namespace
+
+// Every way to the heap, this program's and its libraries': operator new ends here too.
+extern "C" {
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+void* malloc(size_t n) { return Count(), __libc_malloc(n); }
+void* calloc(size_t n, size_t m) { return Count(), __libc_calloc(n, m); }
+void* realloc(void* p, size_t n) { return Count(), __libc_realloc(p, n); }
+void* memalign(size_t a, size_t n) { return Count(), __libc_memalign(a, n); }
+void* aligned_alloc(size_t a, size_t n) { return Count(), __libc_memalign(a, n); }
+int posix_memalign(void** out, size_t a, size_t n) {
+  Count();
+  *out = __libc_memalign(a, n);
+  return *out ? 0 : 12;
+}
+}
+
+namespace {
+
+std::shared_ptr<const Model> Books(std::vector<std::pair<std::string, std::string>> settings = {}) {
+  ModelOptions options;
+  options.settings = std::move(settings);
+  auto model = Model::Open(TERN_SOURCE_DIR "/models/zoo/books-xl.tern", options);
+  REQUIRE_MESSAGE(model.ok(), model.status().message());
+  return *model;
+}
+
+int64_t MinorFaults() {
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt;
+}
+
+std::vector<int32_t> Ids(size_t n) {
+  std::vector<int32_t> ids(n);
+  for (size_t i = 0; i < n; ++i) ids[i] = static_cast<int32_t>(4 + i * 2654435761u % 4000);
+  return ids;
+}
+
+}  // namespace
+
+TEST_CASE("after warm-up a call allocates nothing and touches no new page, one token or a chunk") {
+  for (int threads : {1, 2}) {
+    SessionOptions options;
+    options.threads = threads;
+    options.plans = {{1, LogitsMode::kLast}, {128, LogitsMode::kLast}, {128, LogitsMode::kTarget}};
+    auto session = Session::Create(Books(), options);
+    REQUIRE(session.ok());
+    const auto ids = Ids(128);
+    auto round = [&] {
+      for (size_t i = 0; i < 20; ++i) REQUIRE((*session)->Feed({&ids[i], 1}, LogitsMode::kLast).ok());
+      REQUIRE((*session)->Feed(ids, LogitsMode::kLast).ok());
+      REQUIRE((*session)->Feed({ids.data(), 100}, LogitsMode::kTarget, {ids.data() + 1, 100}).ok());
+    };
+    for (int i = 0; i < 3; ++i) round();
+    const int64_t faults = MinorFaults();
+    allocations = 0;
+    counting = true;
+    for (int i = 0; i < 5; ++i) round();
+    counting = false;
+    CHECK(allocations == 0);
+    // The system may move a stack or a library page under load; per token it must be nothing.
+    CHECK(MinorFaults() - faults <= 2);
+  }
+}
+
+TEST_CASE("the plan's figure is the memory that is used, within 2 %") {
+  // A long memory and a wide chunk, so that what is measured is far above the process's own noise.
+  auto model = Books({{"mem_len", "8192"}});
+  SessionOptions options;
+  options.threads = 2;
+  options.plans = {{2048, LogitsMode::kAll}};
+  auto plan = PlanSession(*model, options);
+  REQUIRE(plan.ok());
+  const auto ids = Ids(2048);
+  const int64_t before = ResidentBytes();
+  auto session = Session::Create(model, options);
+  REQUIRE(session.ok());
+  REQUIRE((*session)->Feed(ids, LogitsMode::kAll).ok());
+  const double used = static_cast<double>(ResidentBytes() - before);
+  const MemoryUse& m = plan->memory;
+  // The mapped weights were not touched before; their pages count as they are read.
+  const double planned = static_cast<double>(m.weights + m.constants + m.state + m.arena);
+  INFO("planned ", planned, ", used ", used);
+  CHECK(used <= planned * 1.02 + (1 << 20));
+  CHECK(used >= planned * 0.98 - (4 << 20));
+  CHECK((*session)->memory().peak() == m.peak());
+}
+
+TEST_CASE("50,000 tokens stream in constant memory") {
+  SessionOptions options;
+  options.threads = 2;
+  options.plans = {{128, LogitsMode::kTarget}};
+  auto session = Session::Create(Books(), options);
+  REQUIRE(session.ok());
+  Scorer scorer(session->get());
+  const auto ids = Ids(1000);
+  int64_t after_warm_up = 0;
+  for (int i = 0; i < 50; ++i) {
+    REQUIRE(scorer.Push(ids).ok());
+    if (i == 1) after_warm_up = ResidentBytes();
+  }
+  CHECK(ResidentBytes() - after_warm_up <= (1 << 20));
+  CHECK(scorer.score().scored >= 49'000);
+}
+
+#endif
