@@ -412,5 +412,34 @@ TEST_CASE("a wrong file is named by its kind") {
   for (size_t n = 1; n < 64; ++n) CHECK(message(std::string(n, '\1')).find("too short") != std::string::npos);
 }
 
+TEST_CASE("a file of version 1 loads, whatever version we write") {
+  auto opened = ModelFile::Open(TERN_SOURCE_DIR "/tests/fixtures/container-v1.tern", {.verify = true});
+  REQUIRE_MESSAGE(opened.ok(), opened.status().message());
+  const ModelFile& file = **opened;
+  CHECK(file.version() == 1);
+  CHECK(file.architecture() == "fixture");
+  CHECK(file.config().at("answer") == 42);
+  CHECK(file.config().at("list")[3] == "\u00e9");
+  CHECK(file.metadata().at("unknown").at("kept") == true);
+  for (const char* name : {"panel.f32", "panel.f16", "panel.bf16", "wi.0", "wo.1"}) {
+    const TensorRecord* t = file.Find(name);
+    REQUIRE(t != nullptr);
+    for (int64_t n = 0; n < t->shape[0]; ++n)
+      for (int64_t k = 0; k < t->shape[1]; ++k) CHECK(Stored(file, *t, n, k) == static_cast<float>(n * 8 + k));
+  }
+  for (const char* name : {"rows.f32", "rows.f16", "rows.bf16"}) {
+    CHECK(Stored(file, *file.Find(name), 1, 0) == -2);
+    CHECK(Stored(file, *file.Find(name), 2, 0) == 3);
+  }
+  CHECK(static_cast<const int64_t*>(file.data(*file.Find("rows.i64")))[1] == -2);
+  CHECK(static_cast<const double*>(file.data(*file.Find("rows.f64")))[2] == 3.0);
+  CHECK(static_cast<const float*>(file.data(*file.Find("large")))[16384] == 16384.0f);
+  CHECK(*static_cast<const float*>(file.data(*file.Find("scalar"))) == 2.5f);
+  CHECK(file.Find("none")->bytes == 0);
+  CHECK(file.Find("six")->shape == Shape{1, 2, 1, 2, 1, 1});
+  CHECK(file.Group("expert.1").offset == file.Find("wi.1")->offset);
+  CHECK(file.Blob("notes")->size() == 5);
+}
+
 }  // namespace
 }  // namespace tern

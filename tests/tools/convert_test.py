@@ -70,6 +70,18 @@ class Convert(unittest.TestCase):
         panel = struct.pack("<256f", *[table[n * 16 + k] for k in range(16) for n in range(16)])
         self.assertEqual(data.count(panel), 1)  # a tied table stands in panels of 16 rows
 
+    def test_a_file_of_every_version_loads(self):
+        fixtures = os.path.join(SOURCE, "tests", "fixtures")
+        for name in sorted(n for n in os.listdir(fixtures) if n.endswith(".tern")):
+            with self.subTest(name=name):
+                self.assertEqual(tern("verify", os.path.join(fixtures, name)).returncode, 0)
+        r = tern("inspect", os.path.join(fixtures, "transformer-xl-v1.tern"), "--json", "--tensors")
+        self.assertEqual(r.returncode, 0, r.err)
+        model = json.loads(r.out)
+        self.assertEqual((model["architecture"], model["version"], model["license"]), ("transformer-xl", 1, "Apache-2.0"))
+        self.assertEqual(model["parameters"]["stored"], sum(xl.count(s) for s in xl.shapes(xl.config()).values()) + 8)  # and inv_freq
+        self.assertEqual(len(model["tensors"]), len(xl.shapes(xl.config())) + 1)
+
     def test_types(self):
         sizes = {}
         for kind in ("f32", "bf16", "f16"):
