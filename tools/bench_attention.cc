@@ -136,7 +136,9 @@ class BenchAttention : public Command {
     const double flops = (kind_ == "xl" ? 6.0 : 4.0) * pairs * static_cast<double>(head_dim_);
     // One query row reads every key and value once and does little with it.
     const double bytes = 8.0 * static_cast<double>(c.heads) * static_cast<double>(s) * static_cast<double>(head_dim_);
-    SetBound(&row, flops, bytes, machine);
+    Machine limits = machine;
+    if (double near = NearReadGbps(flags_.threads, kernels, c.panels.data(), c.heads * c.panel_bytes); near > 0) limits.read_gbps = near;
+    SetBound(&row, flops, bytes, limits);
     row.json = CommonJson("bench attention", row.measured, machine);
     row.json["gflops"] = flops * 1e-9 / row.measured.Median();
     // Scratch; with S = T nothing is cached beforehand, and the panels are scratch too.

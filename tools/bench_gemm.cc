@@ -35,11 +35,11 @@ class BenchGemm : public Command {
     for (const Shape& shape : shapes) {
       progress.Update(static_cast<int64_t>(rows.size()));
       BenchRow row;
-      TERN_ASSIGN(row.measured, Measure(shape, type, *kernels, console.cancel()));
+      Machine limits = machine;  // with the rate at which these weights, hot or cold, can be read
+      TERN_ASSIGN(row.measured, Measure(shape, type, *kernels, console.cancel(), &limits.read_gbps));
       row.work = Str("M=", shape.m, " N=", shape.n, " K=", shape.k, " ", type_, cold_mb_ > 0 ? " cold" : "");
       const double flops = 2.0 * static_cast<double>(shape.m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
-      // The weights are read at least once, from memory if they are cold; from a cache, the multiply-adds are the only limit that is known.
-      SetBound(&row, flops, cold_mb_ > 0 ? static_cast<double>(*PackedBytes(type, shape.n, shape.k)) : 0, machine);
+      SetBound(&row, flops, static_cast<double>(*PackedBytes(type, shape.n, shape.k)), limits);
       row.json = CommonJson("bench gemm", row.measured, machine);
       row.json["gflops"] = flops * 1e-9 / row.measured.Median();
       for (auto [key, value] : {std::pair("m", shape.m), std::pair("n", shape.n), std::pair("k", shape.k)}) row.json[key] = value;
@@ -69,7 +69,7 @@ class BenchGemm : public Command {
     return shapes;
   }
 
-  Result<Measured> Measure(const Shape& s, DType type, const KernelTable& kernels, const CancelToken& cancel) {
+  Result<Measured> Measure(const Shape& s, DType type, const KernelTable& kernels, const CancelToken& cancel, double* read_gbps) {
     const int threads = static_cast<int>(flags_.threads);
     const int64_t one = RoundUp(*PackedBytes(type, s.n, s.k), 64);  // at most 2^20 x 2^20 x 4: no overflow
     const int64_t copies = std::max<int64_t>(1, CeilDiv(cold_mb_ * 1'000'000, one));
@@ -86,6 +86,7 @@ class BenchGemm : public Command {
     const int64_t scratch_bytes = RoundUp(GemmScratchBytes(type, s.m, s.k), 64);
     TERN_ASSIGN(Region scratch, Allocate(scratch_bytes * threads));
 
+    if (double near = NearReadGbps(threads, kernels, weights.data(), one * copies); near > 0) *read_gbps = near;
     Gang gang(threads);
     int64_t turn = 0;
     auto product = [&]() -> Status {

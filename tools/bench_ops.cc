@@ -75,12 +75,12 @@ class BenchOps : public Command {
     TERN_ASSIGN(std::vector<const OpBench*> chosen, Choose());
     TERN_ASSIGN(const KernelTable* kernels, ChosenKernels());
     const int64_t values = rows_ * width_;  // at most 2^48
-    TERN_ASSIGN(Region memory, Allocate((3 * values + 2 * width_) * 4 + 4096));
+    TERN_ASSIGN(Region memory, Allocate((3 * values + 2 * width_) * 4));
     auto* floats = reinterpret_cast<float*>(memory.data());
     FillNormal(1, 1, 2 * values + 2 * width_, floats);
     TERN_ASSIGN(const Machine machine, MeasureMachine(flags_.threads, *kernels));
     Machine near = machine;
-    near.read_gbps = static_cast<double>(flags_.threads) * ReadGbps(*kernels, memory.data(), std::max<int64_t>(values * 8 / flags_.threads / 4096, 1) * 4096);
+    near.read_gbps = NearReadGbps(flags_.threads, *kernels, memory.data(), values * 8);
     std::vector<BenchRow> rows;
     Progress progress(console, "measuring", static_cast<int64_t>(chosen.size()), "ops");
     for (const OpBench* op : chosen) {
@@ -103,7 +103,6 @@ class BenchOps : public Command {
       row.work = Str(op->name, " ", rows_, "x", width_);
       row.measured = std::move(measured).value();
       SetBound(&row, 0, static_cast<double>(values) * op->bytes_per_value, near);
-      row.bound = "read near";
       row.extra = Fixed(row.measured.Median() * 1e9 / static_cast<double>(values), 2) + " ns/value";
       row.json = CommonJson("bench ops", row.measured, machine);
       row.json["op"] = op->name, row.json["rows"] = rows_, row.json["width"] = width_, row.json["gbps"] = row.rate;

@@ -101,6 +101,11 @@ Result<Machine> MeasureMachine(int64_t threads, const KernelTable& kernels, std:
   return m;
 }
 
+double NearReadGbps(int64_t threads, const KernelTable& kernels, const void* data, int64_t bytes) {
+  const int64_t part = std::max<int64_t>(bytes / threads / 256, 1) * 256;  // one thread's; they do not share a cache
+  return part > bytes ? 0 : static_cast<double>(threads) * ReadGbps(kernels, data, part, 0.03);
+}
+
 Json MachineJson(const Machine& m) { return {{"fma_gflops_1t", m.fma_gflops_1t}, {"read_gbps_1t", m.read_gbps_1t}}; }
 
 Result<Region> Allocate(int64_t bytes) {

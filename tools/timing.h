@@ -44,6 +44,8 @@ struct Machine {
 };
 // Reads `memory` (page-aligned; a mapped model, say) if it is large enough, else a buffer of its own, which shows in the process's peak memory.
 Result<Machine> MeasureMachine(int64_t threads, const KernelTable& kernels, std::span<const uint8_t> memory = {});
+// Reading `bytes` at `data` (64-byte aligned), which may fit a cache: all threads at once, each its part. What a product that reads its weights once can take.
+double NearReadGbps(int64_t threads, const KernelTable& kernels, const void* data, int64_t bytes);
 Json MachineJson(const Machine& machine);
 
 // kMemory, before anything is asked of the system, if `bytes` is more than this process may still use.
