@@ -59,8 +59,6 @@ struct GemmLseCall {
   void* scratch = nullptr;                 // GemmLseScratchBytes(w.type, m, w.k)
 };
 int64_t GemmLseScratchBytes(DType type, int64_t m, int64_t k);
-struct KernelTable;
-void GemmLse(const KernelTable& kernels, const GemmLseCall& call);
 
 // Joins the parts of one row: parts[0], parts[stride], ... in this order; in double. log_sum_exp is NaN if a logit was.
 struct LseRow {
@@ -95,6 +93,7 @@ struct GemmKernels {
   // acc, or y + acc if accumulate. The bits therefore do not depend on M, N, the panel range or the number of threads,
   // and avx2, avx512 and neon agree (baseline rounds the product too).
   void (*gemm)(const GemmCall&);
+  void (*gemm_lse)(const GemmLseCall&);
   void (*gemm_q8)(const GemmQ8Call&);
   // x [k] -> u [k padded to 4] and its scale (0 for a row of zeros; NaN for a row with a NaN or infinity).
   void (*quantize_row)(const float* x, int64_t k, uint8_t* u, float* scale);

@@ -74,6 +74,8 @@ void Gemm16(const GemmCall& call, int64_t widen_rows) {
     }
 }
 
+}  // namespace
+
 void Gemm(const GemmCall& call) {
   switch (call.w.type) {
     case DType::f32:
@@ -86,8 +88,6 @@ void Gemm(const GemmCall& call) {
       return;  // REQUIRES of GemmCall
   }
 }
-
-}  // namespace
 
 void FillGemm(KernelTable* table) {
   table->gemm = Gemm;

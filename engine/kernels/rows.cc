@@ -1,6 +1,4 @@
 // Kernels that reduce a row: norms, softmax, maxima, sums.
-//
-// Every reduction runs in four Blocks of sixteen lanes, joined in a fixed order.
 #include <cmath>
 #include <limits>
 
@@ -13,59 +11,12 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 // After highway.h.
-#include "engine/kernels/math-inl.h"
+#include "engine/kernels/reduce-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tern {
 namespace HWY_NAMESPACE {
 namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// Calls f(accumulator, i, count) for the blocks of 0..n-1: i a multiple of 16, count = min(16, n - i).
-// `acc` are four accumulators of sixteen lanes each, taken in turn so that four chains run at once.
-template <class F>
-HWY_INLINE void ForBlocks(int64_t n, V (&acc)[4 * kVectors], F f) {
-  int64_t i = 0;
-  for (; i + 64 <= n; i += 64)
-    for (int64_t c = 0; c < 4 * kVectors; ++c) acc[c] = f(acc[c], i + c * kLanes);
-  for (; i + 16 <= n; i += 16)
-    for (int64_t c = 0; c < kVectors; ++c) acc[c] = f(acc[c], i + c * kLanes);
-}
-HWY_INLINE void SetAll(V (&acc)[4 * kVectors], float s) {
-  for (int64_t c = 0; c < 4 * kVectors; ++c) acc[c] = hn::Set(kD, s);
-}
-// Sum of all lanes: the four accumulators pairwise, then sixteen lanes by a tree.
-HWY_INLINE float JoinSum(const V (&acc)[4 * kVectors]) {
-  HWY_ALIGN float t[16];
-  for (int64_t c = 0; c < kVectors; ++c)
-    hn::Store(hn::Add(hn::Add(acc[c], acc[c + kVectors]), hn::Add(acc[c + 2 * kVectors], acc[c + 3 * kVectors])), kD,
-              t + c * kLanes);
-  for (int step = 8; step > 0; step /= 2)
-    for (int i = 0; i < step; ++i) t[i] += t[i + step];
-  return t[0];
-}
-HWY_INLINE float JoinMax(const V (&acc)[4 * kVectors]) {
-  HWY_ALIGN float t[16];
-  for (int64_t c = 0; c < kVectors; ++c)
-    hn::Store(hn::Max(hn::Max(acc[c], acc[c + kVectors]), hn::Max(acc[c + 2 * kVectors], acc[c + 3 * kVectors])), kD,
-              t + c * kLanes);
-  for (int i = 1; i < 16; ++i) t[0] = t[i] > t[0] ? t[i] : t[0];
-  return t[0];
-}
-
-// The last n % 16 elements of a row, padded to a whole block.
-struct Tail {
-  HWY_ALIGN float lanes[16];
-  int64_t begin, count;
-
-  HWY_INLINE Tail(const float* x, int64_t n, float fill) : begin(n / 16 * 16), count(n % 16) {
-    for (int64_t i = 0; i < 16; ++i) lanes[i] = i < count ? x[begin + i] : fill;
-  }
-  HWY_INLINE void CopyTo(float* y) const {
-    for (int64_t i = 0; i < count; ++i) y[begin + i] = lanes[i];
-  }
-};
 
 float SumRow(const float* x, int64_t n) {
   V acc[4 * kVectors];
@@ -171,39 +122,6 @@ void RmsNormRow(const float* x, const float* residual, const float* gamma, float
   Normalize(x, 0.0f, 1.0f / std::sqrt(mean_square + eps), gamma, nullptr, n, y);
 }
 
-float MaxRow(const float* x, int64_t n) {
-  V acc[4 * kVectors];
-  SetAll(acc, -kInfinity);
-  ForBlocks(n, acc, [x](V a, int64_t i) HWY_ATTR { return MaxSkippingNan(hn::LoadU(kD, x + i), a); });
-  if (n % 16 != 0) {
-    const Tail tail(x, n, -kInfinity);
-    for (int64_t c = 0; c < kVectors; ++c) acc[c] = MaxSkippingNan(hn::Load(kD, tail.lanes + c * kLanes), acc[c]);
-  }
-  return JoinMax(acc);
-}
-
-// sum exp(x - shift); writes the terms to y unless it is null.
-template <bool kWrite>
-HWY_INLINE float SumExp(const float* x, float shift, int64_t n, float* y) {
-  V acc[4 * kVectors];
-  SetAll(acc, 0.0f);
-  ForBlocks(n, acc, [x, shift, y](V a, int64_t i) HWY_ATTR {
-    const V e = ExpBounded(hn::Sub(hn::LoadU(kD, x + i), hn::Set(kD, shift)));
-    if (kWrite) hn::StoreU(e, kD, y + i);
-    return hn::Add(a, e);
-  });
-  if (n % 16 != 0) {
-    Tail tail(x, n, -kInfinity);
-    for (int64_t c = 0; c < kVectors; ++c) {
-      const V e = ExpBounded(hn::Sub(hn::Load(kD, tail.lanes + c * kLanes), hn::Set(kD, shift)));
-      hn::Store(e, kD, tail.lanes + c * kLanes);
-      acc[c] = hn::Add(acc[c], e);
-    }
-    if (kWrite) tail.CopyTo(y);
-  }
-  return JoinSum(acc);
-}
-
 void SoftmaxRow(const float* x, int64_t n, float* y) {
   float shift = MaxRow(x, n);
   if (shift == -kInfinity) shift = 0.0f;  // all terms become 0, or NaN where x is
@@ -230,15 +148,10 @@ void LogSoftmaxRow(const float* x, int64_t n, float* y) {
 }
 
 int64_t ArgmaxRow(const float* x, int64_t n) {
-  if (n <= 0) return -1;
-  const float max = MaxRow(x, n);
-  if (max == -kInfinity) return 0;
-  const V m = hn::Set(kD, max);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    if (!hn::AllFalse(kD, hn::Eq(hn::LoadU(kD, x + i), m))) break;
-  while (x[i] != max) ++i;  // it is there
-  return i;
+  return n <= 0 ? -1 : IndexOfMax(x, n, MaxRow(x, n));
+}
+float Max(const float* x, int64_t n) {
+  return MaxRow(x, n);
 }
 
 void TopKRow(const float* x, int64_t n, int64_t k, float* values, int32_t* indices) {
@@ -268,7 +181,7 @@ void FillRows(KernelTable* table) {
   table->softmax = SoftmaxRow;
   table->log_softmax = LogSoftmaxRow;
   table->log_sum_exp = LogSumExpRow;
-  table->max = MaxRow;
+  table->max = Max;
   table->argmax = ArgmaxRow;
   table->top_k = TopKRow;
   table->sum = SumRow;

@@ -17,6 +17,8 @@
   X(FillCalibrate)           \
   X(FillElements)            \
   X(FillGemm)                \
+  X(FillGemmLse)             \
+  X(FillPack)                \
   X(FillRows)
 // clang-format on
 

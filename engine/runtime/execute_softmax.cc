@@ -98,7 +98,7 @@ void RunLse(const Clusters& k, int c, const Projected& x, int64_t rows, const Sc
     g.block_begin = block, g.block_end = block + 1;
     g.targets = s.targets, g.parts = s.parts;
     g.scratch = s.product + worker * scratch_bytes;
-    GemmLse(k.call.kernels(), g);
+    k.call.kernels().gemm_lse(g);
   });
 }
 
