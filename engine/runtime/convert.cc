@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <map>
 #include <set>
 
 #include "engine/base/checked.h"
@@ -60,7 +62,9 @@ class Conversion {
     const Architecture* architecture = nullptr;
     if (const ModelFile* file = source_->model_file()) {
       architecture = FindArchitecture(file->architecture());
-      if (!architecture) return Malformed(Str("the architecture '", Printable(file->architecture(), 64), "' is not known to this version"));
+      if (!architecture)
+        return Malformed(
+            Str("the architecture '", Printable(file->architecture(), 64), "' is not known to this version"));
     } else {
       if (!source_->config().is_object() || source_->config().empty())
         return Malformed("there is no config.json beside the weights, and the weights describe no module")
@@ -187,6 +191,7 @@ class Conversion {
     report_.file_bytes = writer.file_bytes();
     for (size_t i = 0; i < writer.tensors().size(); ++i)
       TERN_RETURN_IF_ERROR(WriteTensor(writer, i, pieces.at(writer.tensors()[i].name)));
+    TERN_RETURN_IF_ERROR(CompareTwins());
     TERN_RETURN_IF_ERROR(source_->CheckUnchanged());
     for (const std::string& name : report_.non_finite)
       Log(options_.log, LogLevel::kWarning, Str("tensor '", Printable(name), "' holds NaN or infinity"));
@@ -196,6 +201,33 @@ class Conversion {
     report_.digest = writer.digest();
     return {};
   }
+
+  // A checkpoint that was trained untied, with a config that says tied, would lose half of its table silently.
+  Status CompareTwins() {
+    std::vector<float> other;
+    for (auto [first, second] : plan_.twins) {
+      const SourceTensor &a = source_->tensors()[first], &b = source_->tensors()[second];
+      const int64_t rows = a.shape.rank() == 0 ? 1 : a.shape[0], width = rows == 0 ? 0 : a.shape.elements() / rows;
+      const int64_t step = std::max<int64_t>(1, kPieceNumbers / std::max<int64_t>(width, 1));
+      bool equal = IsFloat(b.type);
+      for (int64_t row = 0; equal && row < rows && width > 0; row += step) {
+        if (cancel_ && cancel_->cancelled()) return Cancelled();
+        const int64_t count = std::min(step, rows - row);
+        buffer_.resize(static_cast<size_t>(count * width));
+        other.resize(buffer_.size());
+        TERN_RETURN_IF_ERROR(Read(a, row, count, count * width, buffer_.data()));
+        TERN_RETURN_IF_ERROR(Read(b, row, count, count * width, other.data()));
+        equal = std::memcmp(buffer_.data(), other.data(), buffer_.size() * sizeof(float)) == 0;
+      }
+      if (!equal)
+        Log(options_.log, LogLevel::kWarning,
+            Str("'", Printable(a.name), "' and '", Printable(b.name),
+                "' are one tensor in this model, but differ in the source; the first was taken"));
+    }
+    return {};
+  }
+
+  Status Cancelled() const { return Status(Code::kCancelled, "the conversion was cancelled").File(options_.output); }
 
   struct Piece {
     const ConvertPlan::Tensor* tensor = nullptr;
@@ -213,8 +245,7 @@ class Conversion {
         std::clamp<int64_t>(RoundUp(numbers / std::max<int64_t>(width, 1), 16), 16, std::max<int64_t>(rows, 16));
     bool finite = true;
     for (int64_t row = 0; row < rows && width > 0; row += step) {
-      if (cancel_ && cancel_->cancelled())
-        return Status(Code::kCancelled, "the conversion was cancelled").File(options_.output);
+      if (cancel_ && cancel_->cancelled()) return Cancelled();
       const int64_t count = std::min(step, rows - row);
       buffer_.resize(static_cast<size_t>(count * width));
       TERN_RETURN_IF_ERROR(ReadRows(piece, row, count, width));

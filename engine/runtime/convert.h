@@ -41,8 +41,9 @@ struct ConvertReport {
 Status Convert(const ConvertOptions& options, const CancelToken* cancel, const ProgressFn& progress,
                ConvertReport* report);
 
-// How a weight is kept: vectors as rows of f32; all else in `type`, in panels if it is multiplied, in rows if it is only looked up. Experts
-// [E, out, in] become E matrices "NAME.e" in the group "SCOPE.e", SCOPE being NAME without its last part: what one expert needs is one range of the file.
+// How a weight is kept: vectors as rows of f32; all else in `type`, in panels if it is multiplied, in rows if it is
+// only looked up. Experts [E, out, in] become E matrices "NAME.e" in the group "SCOPE.e", SCOPE being NAME without its
+// last part: what one expert needs is one range of the file.
 std::vector<TensorSpec> StoredAs(const WeightSpec& weight, DType type);
 
 }  // namespace tern

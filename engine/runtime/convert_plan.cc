@@ -55,6 +55,8 @@ class Planner {
       else
         extra_.push_back(i);
     }
+    std::sort(plan_.twins.begin(), plan_.twins.end());
+    plan_.twins.erase(std::unique(plan_.twins.begin(), plan_.twins.end()), plan_.twins.end());
     SuggestNames();
     for (size_t i : extra_)
       plan_.problems.push_back(
@@ -80,8 +82,14 @@ class Planner {
     if (rule == rules_.end()) return Missing(weight, {});
     for (const ImportRule::Part& part : rule->second->parts) {
       const size_t* found = nullptr;
-      for (const std::string& name : part.alternatives)
-        if (auto it = by_name_.find(name); it != by_name_.end() && !found) found = &it->second;
+      for (const std::string& name : part.alternatives) {
+        auto it = by_name_.find(name);
+        if (it == by_name_.end()) continue;
+        if (!found)
+          found = &it->second;
+        else if (source_[*found].shape == source_[it->second].shape)
+          plan_.twins.emplace_back(*found, it->second);
+      }
       if (found) {
         tensor.parts.push_back({*found, part.first_row, part.rows, part.transposed});
         continue;

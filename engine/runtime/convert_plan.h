@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/runtime/weight_source.h"
@@ -30,7 +31,10 @@ struct ConvertPlan {
     std::vector<Part> parts;  // in order; empty: `values`
     std::vector<float> values;
   };
-  std::vector<Tensor> tensors;           // one for each of the manifest, unless there are problems
+  std::vector<Tensor> tensors;  // one for each of the manifest, unless there are problems
+  // Tensors that the model takes to be one (a tied pair) and the source holds twice: the first is used, the second
+  // should equal it.
+  std::vector<std::pair<size_t, size_t>> twins;
   std::vector<std::string> unused;       // foreign tensors that are known and not needed, or allowed to be extra
   std::vector<ConvertProblem> problems;  // all of them, missing first
 
