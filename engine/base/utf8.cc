@@ -1,5 +1,6 @@
 #include "engine/base/utf8.h"
 
+#include <bit>
 #include <cstring>
 
 namespace tern {
@@ -45,9 +46,25 @@ size_t FirstInvalidUtf8(std::string_view text) {
   size_t i = 0;
   while (i < text.size()) {
     uint64_t word;
-    if (i + 8 <= text.size() && (std::memcpy(&word, text.data() + i, 8), (word & 0x8080808080808080u) == 0)) {
-      i += 8;  // eight ASCII bytes at once: most text
-      continue;
+    if (i + 8 <= text.size()) {
+      std::memcpy(&word, text.data() + i, 8);
+      const uint64_t high = word & 0x8080808080808080u;
+      if (high == 0) {
+        i += 8;  // eight ASCII bytes at once: most text
+        continue;
+      }
+      if constexpr (std::endian::native == std::endian::little) {
+        i += static_cast<size_t>(std::countr_zero(high)) / 8;  // to the first other byte
+        if (i + 4 <= text.size()) {
+          // The three-byte forms whose second byte has its full range: most punctuation and most scripts.
+          uint32_t four;
+          std::memcpy(&four, text.data() + i, 4);
+          if ((four & 0xc0c0f0) == 0x8080e0 && (four & 0xff) != 0xe0 && (four & 0xff) != 0xed) {
+            i += 3;
+            continue;
+          }
+        }
+      }
     }
     Utf8Char c = DecodeUtf8(text, i);
     if (!c.valid) return i;

@@ -1,6 +1,7 @@
 #include "tools/corpus/shingles.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "engine/base/utf8.h"
 #include "tools/corpus/chars.h"
@@ -12,8 +13,6 @@ constexpr uint64_t kBase = 0x9fb21c651e98df25u;  // odd: of the polynomial over 
 
 inline uint64_t Finish(uint64_t h, uint64_t seed) {
   h ^= seed;
-  h ^= h >> 32;
-  h *= 0xd6e8feb86659fd93u;
   h ^= h >> 32;
   h *= 0xd6e8feb86659fd93u;
   return h ^ h >> 32;
@@ -38,19 +37,41 @@ void Windows(size_t count, size_t n, uint64_t seed, Unit&& unit, std::vector<uin
   }
 }
 
+// Hashes are spread evenly: by their leading bits into as many places as there are hashes, then a little order among neighbours.
+void SortHashes(std::vector<uint64_t>* hashes, std::vector<uint64_t>* other) {
+  const size_t n = hashes->size();
+  if (n < 64) {
+    std::sort(hashes->begin(), hashes->end());
+    return;
+  }
+  const int bits = std::min(16, static_cast<int>(std::bit_width(n)) - 1);
+  std::vector<uint32_t> at((size_t{1} << bits) + 1, 0);
+  for (uint64_t h : *hashes) ++at[(h >> (64 - bits)) + 1];
+  for (size_t i = 1; i < at.size(); ++i) at[i] += at[i - 1];
+  other->resize(n);
+  for (uint64_t h : *hashes) (*other)[at[h >> (64 - bits)]++] = h;
+  for (size_t begin = 0, bucket = 0; bucket + 1 < at.size(); begin = at[bucket++])
+    if (at[bucket] - begin > 1) std::sort(other->begin() + static_cast<std::ptrdiff_t>(begin), other->begin() + static_cast<std::ptrdiff_t>(at[bucket]));
+  hashes->swap(*other);
+}
+
 }  // namespace
 
 void ShingleReader::Read(std::string_view text, std::vector<uint64_t>* out) {
   Word word;
   bool by_char = unit_.kind == UnitKind::kChar;
+  size_t words = 0;
   if (!by_char) {
     int64_t chars = 0, unspaced = 0;
-    word_hashes_.clear();
     words_.Reset(text);
-    const bool count = unit_.kind == UnitKind::kAuto && words_.has_high();
+    if (word_hashes_.size() < text.size() / 2 + 1) word_hashes_.resize(text.size() / 2 + 1);  // a word and what separates it are two bytes
+    uint64_t* hashes = word_hashes_.data();
     while (words_.Next(&word)) {
-      word_hashes_.push_back(HashWord(word.text, seed_));
-      if (!count) continue;
+      hashes[words++] = HashWord(word.text, seed_);
+      if (word.ascii) {
+        chars += static_cast<int64_t>(word.text.size());
+        continue;
+      }
       for (size_t i = 0; i < word.text.size(); ++chars) {
         if (static_cast<unsigned char>(word.text[i]) < 0x80) {
           ++i;
@@ -61,12 +82,12 @@ void ShingleReader::Read(std::string_view text, std::vector<uint64_t>* out) {
         i += c.bytes;
       }
     }
-    by_char = 2 * unspaced > chars;
+    by_char = unit_.kind == UnitKind::kAuto && 2 * unspaced > chars;
   }
   const bool automatic = unit_.kind == UnitKind::kAuto;
   if (!by_char) {
     size_t n = automatic ? 5 : static_cast<size_t>(unit_.n);
-    return Windows(word_hashes_.size(), n, seed_, [&](size_t i) { return word_hashes_[i]; }, out);
+    return Windows(words, n, seed_, [hashes = word_hashes_.data()](size_t i) { return hashes[i]; }, out);
   }
   joined_.clear();
   AppendJoined(text, words_, &joined_);
@@ -82,7 +103,7 @@ void ShingleReader::Read(std::string_view text, std::vector<uint64_t>* out) {
 
 void ShingleReader::ReadSet(std::string_view text, std::vector<uint64_t>* out) {
   Read(text, out);
-  std::sort(out->begin(), out->end());
+  SortHashes(out, &sorted_);
   out->erase(std::unique(out->begin(), out->end()), out->end());
 }
 

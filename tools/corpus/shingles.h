@@ -25,7 +25,7 @@ class ShingleReader {
   ShingleUnit unit_;
   uint64_t seed_;
   WordReader words_;
-  std::vector<uint64_t> word_hashes_;
+  std::vector<uint64_t> word_hashes_, sorted_;
   std::string joined_;
   std::vector<uint32_t> codes_;
 };

@@ -102,13 +102,16 @@ class RollingHash {
   uint64_t hash_ = 0;
 };
 
+inline constexpr int64_t kFolded = 65535;
+
 // The minimizer hashes of the windows of one document, run by run.
 template <class T>
 class MinimizerRuns {
  public:
   MinimizerRuns(const SymbolValues& values, int64_t length) : k_((length + 1) / 2), w_(length + 1 - k_), gram_(values, k_) {}
 
-  // emit(hash, first window, windows, folded): windows [0, size - L + 1) in order. Folded: two windows of the run may be equal.
+  // emit(hash, first window, windows, gram): windows [0, size - L + 1) in order. gram: where in the first window its least gram begins, the leftmost of
+  // several; kFolded if two windows of the run may be equal (or L is huge).
   template <class Emit>
   void Run(const T* p, int64_t size, Emit&& emit) {
     const int64_t windows = size - (k_ + w_ - 1) + 1;
@@ -117,7 +120,7 @@ class MinimizerRuns {
   }
 
  private:
-  static constexpr int64_t kLongestRun = 32767;
+  static constexpr int64_t kLongestRun = 65535;
 
   template <class Emit>
   void Piece(const T* p, int64_t from, int64_t windows, Emit&& emit) {
@@ -135,11 +138,14 @@ class MinimizerRuns {
     for (int64_t begin = 0; begin < windows;) {
       const uint64_t value = m[begin];
       const int64_t most = std::min(windows, begin + kLongestRun);
-      bool folded = false;
+      int64_t gram = begin + w_ - 1;  // mostly the newest one
+      if (h[gram] != value || w_ <= 2) for (gram = begin; h[gram] != value;) ++gram;
+      else for (int64_t i = begin; i < gram; ++i) if (h[i] == value) gram = i;
+      bool folded = w_ > kFolded;
       int64_t end = begin + 1;
       // If the gram that leaves was a least one and the value stays, equal grams follow each other, and equal windows may.
       while (end < most && m[end] == value) folded |= h[end - 1] == value, ++end;
-      emit(value, from + begin, end - begin, folded);
+      emit(value, from + begin, end - begin, folded ? kFolded : gram - begin);
       begin = end;
     }
   }
@@ -168,11 +174,13 @@ class MinimizerRuns {
 
 // A run of windows with one minimizer hash.
 struct WindowRun {
-  uint64_t hash;
-  uint64_t where;  // position << 16 | windows << 1 | folded
+  uint64_t key;    // 48 bits of the hash << 16 | gram
+  uint64_t where;  // position << 16 | windows
+  uint64_t hash() const { return key >> 16; }
   uint64_t position() const { return where >> 16; }
-  int64_t windows() const { return static_cast<int64_t>(where >> 1 & 0x7fff); }
-  bool folded() const { return where & 1; }
+  int64_t windows() const { return static_cast<int64_t>(where & 0xffff); }
+  uint64_t gram() const { return position() + (key & 0xffff); }
+  bool folded() const { return (key & 0xffff) == kFolded; }
 };
 
 // First occurrences of the windows of one group.
@@ -181,17 +189,17 @@ class FirstOccurrences {
  public:
   FirstOccurrences(const T* data, int64_t length) : data_(data), length_(static_cast<size_t>(length)) {}
   void Clear() {
-    if (used_ > 0) std::fill(slots_.begin(), slots_.end(), Slot{0, kNone});
+    ++stamp_;
     used_ = 0;
-    if (slots_.size() > (1 << 16)) slots_.assign(256, Slot{0, kNone}), slots_.shrink_to_fit();
+    if (slots_.size() > (1 << 16)) slots_.clear(), slots_.shrink_to_fit();
   }
   // The position of the first window equal to that at `at`, which is `at` itself if it is new.
   uint64_t Find(uint64_t hash, uint64_t at) {
     if (2 * (used_ + 1) > slots_.size()) Grow();
     for (size_t i = Home(hash);; i = (i + 1) & (slots_.size() - 1)) {
       Slot& slot = slots_[i];
-      if (slot.at == kNone) {
-        slot = {hash, at};
+      if (slot.stamp != stamp_) {
+        slot = {hash, at, stamp_};
         ++used_;
         return at;
       }
@@ -200,23 +208,23 @@ class FirstOccurrences {
   }
 
  private:
-  static constexpr uint64_t kNone = ~uint64_t{0};
   struct Slot {
-    uint64_t hash, at;
+    uint64_t hash, at, stamp;  // of an older stamp: empty
   };
   size_t Home(uint64_t hash) const { return static_cast<size_t>((hash * 0x9e3779b97f4a7c15u) >> 32) & (slots_.size() - 1); }
   void Grow() {
-    std::vector<Slot> old(std::max<size_t>(256, 2 * slots_.size()), Slot{0, kNone});
+    std::vector<Slot> old(std::max<size_t>(256, 2 * slots_.size()), Slot{0, 0, 0});
     old.swap(slots_);
     for (const Slot& s : old) {
-      if (s.at == kNone) continue;
+      if (s.stamp != stamp_) continue;
       size_t i = Home(s.hash);
-      while (slots_[i].at != kNone) i = (i + 1) & (slots_.size() - 1);
+      while (slots_[i].stamp == stamp_) i = (i + 1) & (slots_.size() - 1);
       slots_[i] = s;
     }
   }
   const T* data_;
   size_t length_, used_ = 0;
+  uint64_t stamp_ = 1;
   std::vector<Slot> slots_;
 };
 
@@ -234,12 +242,16 @@ class RepeatedWindows {
     TERN_RETURN_IF_ERROR(Collect(&store));
     return ForChunks(o_.threads, kPartitions, o_.cancel, [&](int64_t p, int) -> Status {
       TERN_ASSIGN(std::vector<WindowRun> runs, store.Take(p));
-      std::sort(runs.begin(), runs.end(), [](const WindowRun& a, const WindowRun& b) { return a.hash != b.hash ? a.hash < b.hash : a.where < b.where; });
+      std::sort(runs.begin(), runs.end(), [](const WindowRun& a, const WindowRun& b) { return a.hash() != b.hash() ? a.hash() < b.hash() : a.where < b.where; });
       FirstOccurrences<T> first(text_.data, o_.length);
       for (size_t i = 0; i < runs.size();) {
         size_t j = i + 1;
-        while (j < runs.size() && runs[j].hash == runs[i].hash) ++j;
-        if (j - i > 1 || runs[i].folded()) {
+        bool folded = runs[i].folded();
+        for (; j < runs.size() && runs[j].hash() == runs[i].hash(); ++j) folded |= runs[j].folded();
+        if (!folded && j - i <= kFewRuns) {
+          for (size_t later = i + 1; later < j; ++later)
+            for (size_t r = i; r < later; ++r) MarkAligned(runs[r], runs[later], marks);
+        } else {
           first.Clear();
           for (size_t r = i; r < j; ++r) MarkRun(runs[r], &first, marks);
         }
@@ -259,7 +271,7 @@ class RepeatedWindows {
       uint64_t begin = std::max(text_.starts[doc], joint >= length - 1 ? joint - (length - 1) : 0), end = std::min(text_.starts[doc + 1] - 1, joint + length - 1);
       if (end - begin < length) continue;
       uint64_t salt = SaltOf(doc);
-      runs.Run(text_.data + begin, static_cast<int64_t>(end - begin), [&](uint64_t hash, int64_t, int64_t, bool) { hashes.push_back(hash ^ salt); });
+      runs.Run(text_.data + begin, static_cast<int64_t>(end - begin), [&](uint64_t hash, int64_t, int64_t, int64_t) { hashes.push_back(hash ^ salt); });
     }
     std::sort(hashes.begin(), hashes.end());
     hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
@@ -268,6 +280,7 @@ class RepeatedWindows {
 
  private:
   static constexpr int64_t kPartitions = 1024;
+  static constexpr size_t kFewRuns = 8;  // compared each with each
   static constexpr uint64_t kChunkSymbols = 1 << 20;
 
   size_t DocOf(uint64_t position) const { return static_cast<size_t>(std::upper_bound(text_.starts.begin(), text_.starts.end(), position) - text_.starts.begin()) - 1; }
@@ -278,6 +291,7 @@ class RepeatedWindows {
     struct Chunk {
       size_t begin, end;
       std::vector<WindowRun> runs;
+      std::vector<uint16_t> partitions;  // by bits that `key` does not hold
     };
     const int items = Pipeline::ItemsFor(o_.threads);
     std::vector<Chunk> chunks(static_cast<size_t>(items));
@@ -299,23 +313,47 @@ class RepeatedWindows {
     }
     line.work = [&](int item, int) -> Status {
       Chunk& c = chunks[static_cast<size_t>(item)];
-      c.runs.clear();
+      c.runs.clear(), c.partitions.clear();
       MinimizerRuns<T> runs(values_, o_.length);
       for (size_t doc = c.begin; doc < c.end; ++doc) {
         const uint64_t start = text_.starts[doc], salt = SaltOf(doc);
-        runs.Run(text_.data + start, static_cast<int64_t>(text_.LengthOf(doc)), [&](uint64_t hash, int64_t first, int64_t count, bool folded) {
+        runs.Run(text_.data + start, static_cast<int64_t>(text_.LengthOf(doc)), [&](uint64_t hash, int64_t first, int64_t count, int64_t gram) {
           hash ^= salt;
           if (only_ && (!(filter[hash % 65536 / 64] >> (hash % 64) & 1) || !std::binary_search(only_->begin(), only_->end(), hash))) return;
-          c.runs.push_back({hash, (start + static_cast<uint64_t>(first)) << 16 | static_cast<uint64_t>(count) << 1 | static_cast<uint64_t>(folded)});
+          c.runs.push_back({hash >> 16 << 16 | static_cast<uint64_t>(gram), (start + static_cast<uint64_t>(first)) << 16 | static_cast<uint64_t>(count)});
+          c.partitions.push_back(static_cast<uint16_t>(hash % kPartitions));
         });
       }
       return {};
     };
     line.hand_on = [&](int item) -> Status {
-      for (const WindowRun& run : chunks[static_cast<size_t>(item)].runs) TERN_RETURN_IF_ERROR(store->Append(static_cast<int64_t>(run.hash % kPartitions), run));
+      const Chunk& c = chunks[static_cast<size_t>(item)];
+      for (size_t i = 0; i < c.runs.size(); ++i) TERN_RETURN_IF_ERROR(store->Append(c.partitions[i], c.runs[i]));
       return {};
     };
     return line.Run();
+  }
+
+  // Two runs whose windows each have one least gram: equal windows have it at the same place, so the two stretches are laid over each other there, and what
+  // is equal around it says which windows are. `a` comes first.
+  void MarkAligned(const WindowRun& a, const WindowRun& b, PositionBits* marks) const {
+    const T* x = text_.data + a.gram();
+    const T* y = text_.data + b.gram();
+    // How far windows reach to the left and right of the gram, in both runs.
+    const int64_t length = o_.length, a_left = static_cast<int64_t>(a.gram() - a.position()), b_left = static_cast<int64_t>(b.gram() - b.position());
+    const int64_t most_left = std::min(a_left, b_left), most_right = std::min(a.windows() - a_left, b.windows() - b_left) - 1 + length;
+    int64_t left = 0, right = 0;
+    while (right < most_right && x[right] == y[right]) ++right;
+    while (left < most_left && x[-left - 1] == y[-left - 1]) ++left;
+    // The window that begins d before the gram is equal if d <= left and length - d <= right.
+    const int64_t from = -left, to = std::min(right, most_right) - length;
+    if (from > to) return;
+    const uint64_t distance = b.gram() - a.gram();
+    if (!o_.cut_all && distance < static_cast<uint64_t>(length) && a.position() >= text_.starts[DocOf(b.position())]) return;
+    for (int64_t d = from; d <= to; ++d) {
+      marks->Set(b.gram() + static_cast<uint64_t>(d));
+      if (o_.cut_all) marks->Set(a.gram() + static_cast<uint64_t>(d));
+    }
   }
 
   void MarkRun(const WindowRun& run, FirstOccurrences<T>* first, PositionBits* marks) const {

@@ -45,16 +45,6 @@ inline void Classify64(const char* in, char* out, uint64_t* word, uint64_t* high
   *high = h;
 }
 
-inline uint64_t Fold128(uint64_t a, uint64_t b) {
-  unsigned __int128 m = static_cast<unsigned __int128>(a) * b;
-  return static_cast<uint64_t>(m) ^ static_cast<uint64_t>(m >> 64);
-}
-inline uint64_t Load64(const char* p) {
-  uint64_t v;
-  std::memcpy(&v, p, 8);
-  return v;
-}
-
 }  // namespace
 
 void WordReader::Reset(std::string_view text) {
@@ -107,6 +97,7 @@ bool WordReader::NextFast(Word* word) {
     if (high == 0) {
       word->text = std::string_view(lowered_.data() + begin, end - begin);
       word->begin = begin, word->end = end;
+      word->ascii = true;
       return true;
     }
     slow_at_ = begin, slow_end_ = end;
@@ -115,22 +106,37 @@ bool WordReader::NextFast(Word* word) {
 }
 
 bool WordReader::NextSlow(Word* word) {
+  auto is_ascii = [&](size_t i) { return static_cast<unsigned char>(text_[i]) < 0x80; };  // then it is a letter or digit: nothing else is in here
   while (slow_at_ < slow_end_) {
-    uint32_t any = 0;
     const size_t begin = slow_at_;
     size_t at = begin;
-    scratch_.clear();
-    while (at < slow_end_) {
-      Utf8Char c = DecodeUtf8(text_, at);
-      uint32_t bits = CharBits(c.code);
-      if (!(bits & kWordBits)) break;
-      any |= bits;
-      AppendUtf8(LowerOf(bits), &scratch_);
-      at += c.bytes;
+    while (at < slow_end_ && is_ascii(at)) ++at;
+    Utf8Char next{};
+    uint32_t bits = 0;
+    if (at < slow_end_) next = DecodeUtf8(text_, at), bits = CharBits(next.code);
+    if (!(bits & kWordBits)) {
+      // Punctuation, or the end: what stood before it is a word of ASCII, as in most texts with typographic quotes.
+      slow_at_ = at + next.bytes;
+      if (at == begin) continue;
+      word->text = std::string_view(lowered_.data() + begin, at - begin);
+      word->begin = begin, word->end = at;
+      word->ascii = true;
+      return true;
     }
-    if (at == begin) {
-      slow_at_ += DecodeUtf8(text_, at).bytes;
-      continue;
+    uint32_t any = at > begin ? kLetter : 0;
+    scratch_.assign(lowered_, begin, at - begin);
+    while (at < slow_end_) {
+      if (is_ascii(at)) {
+        scratch_ += lowered_[at++];
+        any |= kLetter;
+        continue;
+      }
+      Utf8Char c = DecodeUtf8(text_, at);
+      uint32_t c_bits = CharBits(c.code);
+      if (!(c_bits & kWordBits)) break;
+      any |= c_bits;
+      AppendUtf8(LowerOf(c_bits), &scratch_);
+      at += c.bytes;
     }
     slow_at_ = at;
     if (!(any & (kLetter | kNumber))) continue;
@@ -144,10 +150,11 @@ bool WordReader::NextSlow(Word* word) {
         i += c.bytes;
       }
     }
-    size_t size = scratch_.size();
+    const size_t size = scratch_.size();
     scratch_.append(kWordPadding, '\0');
     word->text = std::string_view(scratch_.data(), size);
     word->begin = begin, word->end = at;
+    word->ascii = false;
     return true;
   }
   return false;
@@ -162,17 +169,6 @@ void AppendJoined(std::string_view text, WordReader& words, std::string* out) {
   }
 }
 
-uint64_t HashWord(std::string_view word, uint64_t seed) {
-  constexpr uint64_t kA = 0x9e3779b97f4a7c15u, kB = 0xd6e8feb86659fd93u;
-  size_t n = word.size();
-  if (n <= 16) {
-    // Bytes behind the end are cut off by the shift: two loads of eight, of which the second may be empty.
-    uint64_t low = Load64(word.data()), high = 0;
-    if (n < 8) low = n == 0 ? 0 : low << (64 - 8 * n);
-    else if (n > 8) high = Load64(word.data() + 8) << (128 - 8 * n);
-    return Fold128(low ^ seed ^ kA, high ^ (kB + n * kA) ^ (seed >> 32));
-  }
-  return Xxh3({reinterpret_cast<const uint8_t*>(word.data()), n}, seed);
-}
+uint64_t internal::HashLongWord(std::string_view word, uint64_t seed) { return Xxh3({reinterpret_cast<const uint8_t*>(word.data()), word.size()}, seed); }
 
 }  // namespace tern::corpus

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,7 @@ namespace tern::corpus {
 struct Word {
   std::string_view text;  // normalised; at least kWordPadding bytes may be read behind its end; valid until the next Next or Reset
   size_t begin, end;      // in the raw text, bytes
+  bool ascii;             // nothing but ASCII letters and digits
 };
 inline constexpr size_t kWordPadding = 16;
 
@@ -44,7 +46,26 @@ class WordReader {
 // The words of `text` with one space between them. Appends to *out.
 void AppendJoined(std::string_view text, WordReader& words, std::string* out);
 
+namespace internal {
+uint64_t HashLongWord(std::string_view word, uint64_t seed);
+}
+
 // A 64-bit hash of a normalised word. REQUIRES: kWordPadding readable bytes behind it.
-uint64_t HashWord(std::string_view word, uint64_t seed);
+inline uint64_t HashWord(std::string_view word, uint64_t seed) {
+  constexpr uint64_t kA = 0x9e3779b97f4a7c15u, kB = 0xd6e8feb86659fd93u;
+  const size_t n = word.size();
+  if (n > 16) return internal::HashLongWord(word, seed);
+  // Bytes behind the end are cut off by the shift: two loads of eight, of which the second may be empty.
+  uint64_t low, high = 0;
+  std::memcpy(&low, word.data(), 8);
+  if (n < 8) {
+    low = n == 0 ? 0 : low << (64 - 8 * n);
+  } else if (n > 8) {
+    std::memcpy(&high, word.data() + 8, 8);
+    high <<= 128 - 8 * n;
+  }
+  unsigned __int128 m = static_cast<unsigned __int128>(low ^ seed ^ kA) * (high ^ (kB + n * kA) ^ (seed >> 32));
+  return static_cast<uint64_t>(m) ^ static_cast<uint64_t>(m >> 64);
+}
 
 }  // namespace tern::corpus
