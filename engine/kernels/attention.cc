@@ -11,6 +11,8 @@
 #include <cstring>
 #include <limits>
 
+#include "engine/kernels/kernels.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels/attention.cc"
 #include "engine/kernels/targets.h"
@@ -391,10 +393,7 @@ void Attend(const AttentionArgs& a, int64_t begin, int64_t end, void* workspace)
 
 }  // namespace attention
 
-const AttentionKernels* AttentionTable() {
-  static constexpr AttentionKernels table = {attention::Attend};
-  return &table;
-}
+void FillAttention(KernelTable* table) { table->attend = attention::Attend; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace tern
@@ -413,20 +412,7 @@ int64_t AttentionWorkspaceBytes(int64_t dh, int64_t dv, DType type) {
   return attention::Scratch(nullptr, dh, dv, type).floats * static_cast<int64_t>(sizeof(float));
 }
 
-const AttentionKernels* AttentionFor(std::string_view target) {
-  const int64_t runs = hwy::SupportedTargets();
-  (void)runs;
-#if HWY_TARGETS & HWY_AVX3
-  if (target == "avx512") return runs & HWY_AVX3 ? N_AVX3::AttentionTable() : nullptr;
-#endif
-#if HWY_TARGETS & HWY_AVX2
-  if (target == "avx2") return runs & HWY_AVX2 ? N_AVX2::AttentionTable() : nullptr;
-#endif
-#if HWY_TARGETS & HWY_NEON
-  if (target == "neon") return HWY_STATIC_DISPATCH(AttentionTable)();
-#endif
-  return target == "baseline" ? HWY_STATIC_DISPATCH(AttentionTable)() : nullptr;
-}
+const AttentionKernels* AttentionFor(std::string_view target) { return KernelsFor(target); }
 
 }  // namespace tern
 #endif  // HWY_ONCE

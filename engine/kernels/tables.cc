@@ -14,6 +14,7 @@
 // The functions that fill a table, each defined per target in the .cc file of its name.
 // clang-format off
 #define TERN_KERNEL_FILES(X) \
+  X(FillAttention)           \
   X(FillCalibrate)           \
   X(FillElements)            \
   X(FillGemm)                \
