@@ -20,6 +20,7 @@
   X(FillGemm)                \
   X(FillGemmLse)             \
   X(FillPack)                \
+  X(FillQ8)                  \
   X(FillRows)
 // clang-format on
 
