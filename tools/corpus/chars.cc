@@ -93,6 +93,20 @@ bool NeedsNfc(std::string_view text) {
 void AppendWithSpaces(std::string_view text, bool lower, std::string* out) {
   bool any = false, space = false;
   for (size_t i = 0; i < text.size();) {
+    // A stretch of printable ASCII goes at once.
+    size_t end = i;
+    while (end < text.size() && static_cast<unsigned char>(text[end] - 0x21) < 0x5e) ++end;
+    if (end > i) {
+      if (space) *out += ' ';
+      space = false, any = true;
+      size_t at = out->size();
+      out->append(text.substr(i, end - i));
+      if (lower)
+        for (char* p = out->data() + at; p < out->data() + out->size(); ++p)
+          if (*p >= 'A' && *p <= 'Z') *p = static_cast<char>(*p | 0x20);
+      i = end;
+      continue;
+    }
     Utf8Char c = DecodeUtf8(text, i);
     uint32_t bits = CharBits(c.code);
     if (bits & kSpace) {

@@ -19,6 +19,7 @@
 #include "engine/base/status.h"
 #include "tools/corpus/partitioned.h"
 #include "tools/corpus/pipeline.h"
+#include "tools/corpus/sliding_minimum.h"
 
 namespace tern::corpus {
 
@@ -53,6 +54,15 @@ class PositionBits {
     uint64_t bit = uint64_t{1} << (at % 64);
     if (!(word.load(std::memory_order_relaxed) & bit)) word.fetch_or(bit, std::memory_order_relaxed);
   }
+  void SetRange(uint64_t begin, uint64_t end) {
+    while (begin < end) {
+      uint64_t low = begin % 64, n = std::min(end - begin, 64 - low);
+      uint64_t bits = (n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1) << low;
+      std::atomic<uint64_t>& word = words_[begin / 64];
+      if ((word.load(std::memory_order_relaxed) & bits) != bits) word.fetch_or(bits, std::memory_order_relaxed);
+      begin += n;
+    }
+  }
   // f(at) for every member of [begin, end), ascending.
   template <class F>
   void ForEach(uint64_t begin, uint64_t end, F&& f) const {
@@ -70,14 +80,14 @@ class PositionBits {
   std::vector<std::atomic<uint64_t>> words_;
 };
 
-// What a symbol contributes to a rolling hash.
+// What a symbol contributes to a rolling hash: a random number for a byte, itself for a hash.
 class SymbolValues {
  public:
   explicit SymbolValues(uint64_t seed) {
     for (uint64_t i = 0; i < 256; ++i) table_[i] = RandomBits(seed, i);
   }
   uint64_t operator()(uint8_t symbol) const { return table_[symbol]; }
-  uint64_t operator()(uint64_t symbol) const { return symbol; }  // a hash already
+  uint64_t operator()(uint64_t symbol) const { return symbol; }
 
  private:
   uint64_t table_[256];
@@ -115,7 +125,7 @@ class MinimizerRuns {
   template <class Emit>
   void Run(const T* p, int64_t size, Emit&& emit) {
     const int64_t windows = size - (k_ + w_ - 1) + 1;
-    const int64_t step = std::max<int64_t>(4096, 4 * w_);
+    const int64_t step = std::max<int64_t>(8192, 4 * w_);
     for (int64_t from = 0; from < windows; from += step) Piece(p + from, from, std::min(step, windows - from), emit);
   }
 
@@ -125,15 +135,11 @@ class MinimizerRuns {
   template <class Emit>
   void Piece(const T* p, int64_t from, int64_t windows, Emit&& emit) {
     const int64_t grams = windows + w_ - 1;
-    if (static_cast<int64_t>(hashes_.size()) < grams) hashes_.resize(static_cast<size_t>(grams)), suffix_.resize(static_cast<size_t>(grams)), least_.resize(static_cast<size_t>(grams));
+    if (static_cast<int64_t>(hashes_.size()) < grams) hashes_.resize(static_cast<size_t>(grams)), least_.resize(static_cast<size_t>(grams));
     uint64_t* h = hashes_.data();
-    gram_.Start(p);
-    h[0] = gram_.hash();
-    for (int64_t i = 1; i < grams; ++i) {
-      gram_.Roll(p[i - 1], p[i + k_ - 1]);
-      h[i] = gram_.hash();
-    }
-    SlidingMinimum(h, grams, windows);
+    HashGrams(p, grams, h);
+    std::memcpy(least_.data(), h, static_cast<size_t>(grams) * 8);
+    SlidingMinimum(least_.data(), grams, w_);
     const uint64_t* m = least_.data();
     for (int64_t begin = 0; begin < windows;) {
       const uint64_t value = m[begin];
@@ -150,26 +156,35 @@ class MinimizerRuns {
     }
   }
 
-  // least_[j] = min of h[j, j + w). Blocks of w: the minimum of the rest of one block and of the start of the next (van Herk; Gil and Werman).
-  void SlidingMinimum(const uint64_t* h, int64_t grams, int64_t windows) {
-    uint64_t* suffix = suffix_.data();
-    for (int64_t block = 0; block < grams; block += w_) {
-      uint64_t least = ~uint64_t{0};
-      for (int64_t i = std::min(grams, block + w_) - 1; i >= block; --i) suffix[i] = least = std::min(least, h[i]);
+  // Four stretches side by side: each step of one waits for the step before.
+  void HashGrams(const T* p, int64_t grams, uint64_t* h) {
+    const int64_t quarter = grams / 4;
+    RollingHash<T> rolling[4] = {gram_, gram_, gram_, gram_};
+    for (int64_t q = 0; q < 4 && quarter > 0; ++q) {
+      rolling[q].Start(p + q * quarter);
+      h[q * quarter] = rolling[q].hash();
     }
-    for (int64_t block = 0; block < windows; block += w_) {
-      uint64_t prefix = ~uint64_t{0};
-      least_[static_cast<size_t>(block)] = suffix[block];
-      for (int64_t j = block + 1; j < std::min(windows, block + w_); ++j) {
-        prefix = std::min(prefix, h[j + w_ - 1]);
-        least_[static_cast<size_t>(j)] = std::min(suffix[j], prefix);
+    for (int64_t i = 1; i < quarter; ++i)
+      for (int64_t q = 0; q < 4; ++q) {
+        const T* at = p + q * quarter + i;
+        rolling[q].Roll(at[-1], at[k_ - 1]);
+        h[q * quarter + i] = rolling[q].hash();
       }
+    RollingHash<T>& last = rolling[3];
+    int64_t i = 4 * quarter;
+    if (quarter == 0) {
+      last.Start(p);
+      h[i++] = last.hash();
+    }
+    for (; i < grams; ++i) {
+      last.Roll(p[i - 1], p[i + k_ - 1]);
+      h[i] = last.hash();
     }
   }
 
   int64_t k_, w_;
   RollingHash<T> gram_;
-  std::vector<uint64_t> hashes_, suffix_, least_;
+  std::vector<uint64_t> hashes_, least_;
 };
 
 // A run of windows with one minimizer hash.
@@ -342,18 +357,30 @@ class RepeatedWindows {
     // How far windows reach to the left and right of the gram, in both runs.
     const int64_t length = o_.length, a_left = static_cast<int64_t>(a.gram() - a.position()), b_left = static_cast<int64_t>(b.gram() - b.position());
     const int64_t most_left = std::min(a_left, b_left), most_right = std::min(a.windows() - a_left, b.windows() - b_left) - 1 + length;
-    int64_t left = 0, right = 0;
-    while (right < most_right && x[right] == y[right]) ++right;
-    while (left < most_left && x[-left - 1] == y[-left - 1]) ++left;
+    const int64_t right = EqualAhead(x, y, most_right), left = EqualBehind(x, y, most_left);
     // The window that begins d before the gram is equal if d <= left and length - d <= right.
     const int64_t from = -left, to = std::min(right, most_right) - length;
     if (from > to) return;
     const uint64_t distance = b.gram() - a.gram();
     if (!o_.cut_all && distance < static_cast<uint64_t>(length) && a.position() >= text_.starts[DocOf(b.position())]) return;
-    for (int64_t d = from; d <= to; ++d) {
-      marks->Set(b.gram() + static_cast<uint64_t>(d));
-      if (o_.cut_all) marks->Set(a.gram() + static_cast<uint64_t>(d));
-    }
+    const uint64_t first = static_cast<uint64_t>(from), end = static_cast<uint64_t>(to) + 1;  // from is negative: the sums wrap back
+    marks->SetRange(b.gram() + first, b.gram() + end);
+    if (o_.cut_all) marks->SetRange(a.gram() + first, a.gram() + end);
+  }
+
+  // How many symbols from x and y on, or before them, are equal; at most `most`. Eight bytes at once.
+  static constexpr int64_t kAtOnce = 8 / sizeof(T);
+  static int64_t EqualAhead(const T* x, const T* y, int64_t most) {
+    int64_t n = 0;
+    while (n + kAtOnce <= most && std::memcmp(x + n, y + n, 8) == 0) n += kAtOnce;
+    while (n < most && x[n] == y[n]) ++n;
+    return n;
+  }
+  static int64_t EqualBehind(const T* x, const T* y, int64_t most) {
+    int64_t n = 0;
+    while (n + kAtOnce <= most && std::memcmp(x - n - kAtOnce, y - n - kAtOnce, 8) == 0) n += kAtOnce;
+    while (n < most && x[-n - 1] == y[-n - 1]) ++n;
+    return n;
   }
 
   void MarkRun(const WindowRun& run, FirstOccurrences<T>* first, PositionBits* marks) const {
