@@ -11,6 +11,7 @@ namespace tern::corpus {
 namespace {
 
 constexpr uint32_t kNone = 0xffffffff;
+constexpr size_t kKeptRoomBytes = 8 << 20;
 
 // An open-addressing table of 64-bit slots: the hash's high half, and a number + 1.
 class SlotTable {
@@ -179,6 +180,15 @@ char32_t LastChar(std::string_view text) {
 }
 
 void TextUnits::Reset(std::string_view text) {
+  if (tokens_.packed.size() > kKeptRoomBytes && text.size() < kKeptRoomBytes / 16) {  // the room of a giant document is given back
+    tokens_ = Tokens();
+    for (GramLevel& level : grams_) level = GramLevel();
+    for (auto* room : {&repeatable_, &token_begins_, &token_ends_}) std::vector<uint32_t>().swap(*room);
+    std::vector<uint64_t>().swap(slots_);
+    std::vector<ShortKey>().swap(keys_);
+    std::vector<uint8_t>().swap(repeats_here_);
+    std::vector<std::string_view>().swap(pieces_);
+  }
   text_ = text;
   rewritten_ = have_tokens_ = have_top_ = have_repeatable_ = false;
   chars_ = -1;

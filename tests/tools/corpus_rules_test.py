@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""filter and leak: the golden cases, the same bytes for any number of threads, and what happens to bad input.
+usage: corpus_rules_test.py BINARY SOURCE_DIR"""
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BINARY, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+GOLDEN = os.path.join(SOURCE, "tests/golden/data-tools")
+
+
+def tern(*args):
+    r = subprocess.run([BINARY, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+    return r.returncode, r.stdout.decode(), r.stderr.decode()
+
+
+def rows(path):
+    with open(path, encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def tree(folder):
+    return {os.path.relpath(os.path.join(d, f), folder): read(os.path.join(d, f)) for d, _, fs in os.walk(folder) for f in fs}
+
+
+def write_jsonl(path, texts):
+    with open(path, "w", encoding="utf-8") as f:
+        for text in texts:
+            f.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+
+
+class Cases(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.tmp = self.folder.name
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def golden(self, name):
+        with open(os.path.join(GOLDEN, name, "case.json"), encoding="utf-8") as f:
+            case = json.load(f)
+        out = os.path.join(self.tmp, name.replace("/", "-"))
+        args = [a.replace("{in}", os.path.join(GOLDEN, name, "in")).replace("{out}", out) for a in case["args"]]
+        code, _, err = tern(*args)
+        self.assertEqual(code, case["exit"], err)
+        expect = case["expect"]
+        if code == 0:
+            report = json.loads(read(out + "/report.json"))
+            for key, value in expect.get("report", {}).items():
+                self.assertEqual(report[key], value, key)
+            first = tree(out)
+            for threads in ("1", "3"):
+                code, _, err = tern(*args, "--force", "--threads", threads)
+                self.assertEqual(code, 0, err)
+                self.assertEqual(tree(out), first, "threads " + threads)
+        return expect, out
+
+    def test_filter_verdicts_equal_the_reference(self):
+        expect, out = self.golden("filter/annotate")
+        marks = rows(out + "/annotations.jsonl")
+        self.assertEqual(len(marks), len(expect["annotations"]["c4"]))
+        for rules, reasons in expect["annotations"].items():
+            for i, reason in enumerate(reasons):
+                self.assertEqual(marks[i]["reasons"][rules], reason, "document %d, %s" % (i, rules))
+
+    def test_c4_leaves_the_text_the_reference_leaves(self):
+        expect, out = self.golden("filter/c4_rewrite")
+        self.assertEqual([r["text"] for r in rows(out + "/kept/a.jsonl")], expect["kept_texts"]["a.jsonl"])
+
+    def test_unknown_rule(self):
+        self.golden("filter/unknown_rule")
+
+    def leak(self, name):
+        expect, out = self.golden(name)
+        fields = ("doc", "exact", "ngram_hits", "ngram_total", "char_hits", "char_total")
+        got = rows(out + "/leak.jsonl")
+        self.assertEqual([[r[f] for f in fields] for r in got if r["leaked"]], expect["leak"]["leaked"])
+        self.assertEqual(sum(r["char_total"] for r in got), expect["leak"]["char_total"])
+        for r in got:
+            for p in r.get("passages", []):
+                self.assertLess(p["begin"], p["end"])
+                self.assertIn("doc", p["train"])
+
+    def test_leak_planted(self):
+        self.leak("leak/planted")
+
+    def test_leak_planted_shorter(self):
+        self.leak("leak/planted_8_30")
+
+    def test_clean_removes_only_what_leaks(self):
+        write_jsonl(self.tmp + "/train.jsonl", ["one two three four", "five six seven eight", "Nine TEN eleven, twelve."])
+        write_jsonl(self.tmp + "/test.jsonl", ["say: nine ten eleven twelve!", "unrelated words only here"])
+        code, out, err = tern("leak", self.tmp + "/train.jsonl", "--test", self.tmp + "/test.jsonl", "--ngram", "4", "--clean", "-o", self.tmp + "/out", "--json")
+        self.assertEqual(code, 0, err)
+        self.assertEqual(json.loads(out)["removed"], 1)
+        removed = rows(self.tmp + "/out/removed.jsonl")
+        self.assertEqual([(r["doc"], r["reason"], r["test_doc"]) for r in removed], [(2, "ngram", 0)])
+        lines = read(self.tmp + "/train.jsonl").splitlines(True)
+        self.assertEqual(read(self.tmp + "/out/kept/train.jsonl"), lines[0] + lines[1])
+        passage = rows(self.tmp + "/out/leak.jsonl")[0]["passages"][0]
+        self.assertEqual(passage["text"], "nine ten eleven twelve")
+
+    def test_csv_and_gzip_rewritten_in_place(self):
+        five = "This is one. Here are two. And here three! Is it four? Five it is."
+        with open(self.tmp + "/a.csv", "w", newline="") as f:
+            f.write('id,text,n\r\n1,"%s\nno end",x\r\n2,short,y\r\n' % five)
+        with gzip.open(self.tmp + "/b.jsonl.gz", "wb") as f:
+            f.write(json.dumps({"n": 1, "text": five + "\nno end", "z": [1.50]}).replace("1.5", "1.50").encode() + b"\n")
+        code, _, err = tern("filter", self.tmp + "/a.csv", self.tmp + "/b.jsonl.gz", "--rules", "c4", "-o", self.tmp + "/out")
+        self.assertEqual(code, 0, err)
+        self.assertEqual(read(self.tmp + "/out/kept/a.csv").decode(), 'id,text,n\r\n1,"%s",x\r\n' % five)
+        self.assertEqual(read(self.tmp + "/out/kept/b.jsonl").decode(), '{"n": 1, "text": "%s", "z": [1.50]}\n' % five)
+
+    def test_own_rules_and_their_errors(self):
+        write_jsonl(self.tmp + "/a.jsonl", ["BUY NOW or never", "a calm text", "SHOUTING ALOUD"])
+        with open(self.tmp + "/mine.json", "w") as f:
+            json.dump({"rules": [{"reason": "advert", "contains": ["buy now"]}, {"reason": "loud", "measure": "upper_ratio", "max": 0.6}]}, f)
+        code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", self.tmp + "/mine.json", "-o", self.tmp + "/out")
+        self.assertEqual(code, 0, err)
+        self.assertEqual([(r["doc"], r["rules"], r["reason"], r["limit"]) for r in rows(self.tmp + "/out/removed.jsonl")], [(0, "mine", "advert", 0), (2, "mine", "loud", 0.6)])
+        with open(self.tmp + "/wrong.json", "w") as f:
+            f.write('{"rules": [{"reason": "x", "measure": "wordz", "min": 1}]}')
+        code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", self.tmp + "/wrong.json", "-o", self.tmp + "/no")
+        self.assertEqual(code, 4)
+        self.assertIn("rules[0].measure", err)
+        self.assertFalse(os.path.exists(self.tmp + "/no"))
+
+    def test_malformed_records_beyond_one_percent_stop_it(self):
+        with open(self.tmp + "/a.jsonl", "w") as f:
+            f.write('{"text": "fine"}\nnot json\n')
+        code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", "encoding", "-o", self.tmp + "/out")
+        self.assertEqual(code, 4)
+        self.assertIn("--yes", err)
+        self.assertFalse(os.path.exists(self.tmp + "/out/kept"))
+        self.assertEqual(rows(self.tmp + "/out/bad.jsonl")[0]["line"], 2)
+        code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", "encoding", "--yes", "-o", self.tmp + "/out")
+        self.assertEqual(code, 0, err)
+
+    def test_dry_run_writes_nothing(self):
+        write_jsonl(self.tmp + "/a.jsonl", ["text %d" % i for i in range(1000)])
+        code, out, err = tern("filter", self.tmp + "/a.jsonl", "--rules", "gopher", "--dry-run", "--json")
+        self.assertEqual(code, 0, err)
+        report = json.loads(out)
+        self.assertGreater(report["sampled"], 0)
+        self.assertLess(report["sampled"], 100)
+        self.assertEqual(report["removed"], report["sampled"])
+        self.assertEqual(os.listdir(self.tmp), ["a.jsonl"])
+
+
+unittest.main(argv=sys.argv[:1])
