@@ -4,10 +4,14 @@
 namespace tern {
 
 // In alphabetical order, one a line.
+extern const Verb kAnswer;
 extern const Verb kBench;
+extern const Verb kClassify;
 extern const Verb kCompletion;
 extern const Verb kConvert;
 extern const Verb kDedup;
+extern const Verb kEmbed;
+extern const Verb kFill;
 extern const Verb kFilter;
 extern const Verb kForward;
 extern const Verb kHelp;
@@ -24,6 +28,10 @@ std::span<const Verb* const> AllVerbs() {
   static const Verb* const kVerbs[] = {
       &kRun,
       &kScore,
+      &kFill,
+      &kAnswer,
+      &kClassify,
+      &kEmbed,
       &kForward,
       &kConvert,
       &kInspect,

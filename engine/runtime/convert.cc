@@ -8,6 +8,7 @@
 
 #include "engine/base/checked.h"
 #include "engine/runtime/weight_source.h"
+#include "formats/sentence_folder.h"
 #include "formats/tokenizer.h"
 #include "models/registry.h"
 
@@ -71,7 +72,9 @@ class Conversion {
             .Hint("Name the folder that holds both");
       TERN_ASSIGN(architecture, RecognizeArchitecture(source_->config()));
     }
-    TERN_ASSIGN(network_, architecture->parse(source_->config(), foreign));
+    Json config = source_->config();
+    if (!source_->model_file()) TERN_RETURN_IF_ERROR(AddSentenceSettings(source_->folder(), &config));
+    TERN_ASSIGN(network_, architecture->parse(config, foreign));
     TERN_ASSIGN(manifest_, MakeManifest(*network_));
     if (source_->model_file()) {
       import_ = ImportByName(manifest_);

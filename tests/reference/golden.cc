@@ -65,12 +65,27 @@ std::string CompareGolden(const GoldenCase& golden, const std::string& output, c
   const ConstTensor* want = golden.outputs.Find(output);
   if (!want) return Str("nothing was recorded for ", output);
   if (!(got.shape == want->shape)) return Str(output, ": shape ", got.shape, ", expected ", want->shape);
+  // "mask": an input whose shape (or its leading axes merged into one) is that of the output's leading axes.
+  const ConstTensor* mask = golden.meta.contains("mask") && golden.meta["mask"].is_string() ? golden.inputs.Find(golden.meta["mask"].get<std::string>()) : nullptr;
+  int64_t per_place = 0;  // numbers of the output behind one number of the mask; 0: no mask
+  if (mask) {
+    const int64_t places = mask->shape.elements();
+    auto starts_with = [&](const Shape& m) {
+      if (want->shape.rank() < m.rank()) return false;
+      for (int i = 0; i < m.rank(); ++i)
+        if (want->shape[i] != m[i]) return false;
+      return true;
+    };
+    if (places > 0 && (starts_with(mask->shape) || starts_with({places / mask->shape[-1], mask->shape[-1]}))) per_place = want->shape.elements() / places;
+  }
+  auto counts = [&](int64_t i) { return per_place == 0 || At(*mask, i / per_place) != 0; };
   double scale = 1, worst = 0;
   int64_t where = 0;
   if (!golden.meta.contains("tolerance_rule"))
     for (int64_t i = 0; i < want->shape.elements(); ++i)
-      if (std::isfinite(At(*want, i))) scale = std::max(scale, std::abs(At(*want, i)));
+      if (counts(i) && std::isfinite(At(*want, i))) scale = std::max(scale, std::abs(At(*want, i)));
   for (int64_t i = 0; i < want->shape.elements(); ++i) {
+    if (!counts(i)) continue;
     const double a = At(got, i), b = At(*want, i);
     double d = a == b ? 0 : std::abs(a - b);
     if (std::isnan(d)) d = HUGE_VAL;

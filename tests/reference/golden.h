@@ -22,6 +22,7 @@ struct GoldenCase {
 // All cases below tests/golden/<family>, by name.
 Result<std::vector<GoldenCase>> LoadGoldenCases(const std::string& source_folder, const std::string& family);
 
+// Where the case has a mask, positions outside of it do not count.
 // "" if `got` [shape as recorded] is within the case's tolerance of the recorded output; else what differs and where.
 std::string CompareGolden(const GoldenCase& golden, const std::string& output, const ConstTensor& got);
 
