@@ -2,8 +2,8 @@
 // graph. Thread-safe.
 //
 // Families: gemm.h (products over packed weights), rows.h (rows and elements), attention.h; a family is a header with a
-// struct of pointers and one or more .cc files that fill it for every target (README.md beside this file says how to add
-// one).
+// struct of pointers and one or more .cc files that fill it for every target (README.md beside this file says how to
+// add one).
 #pragma once
 
 #include <span>

@@ -74,14 +74,17 @@ const Q8Tiles& Tiles() {
 
 constexpr int64_t kMostTile = 512;  // values of any tile: 14 x 32, 7 x 64, 3 x 128, 6 x 16
 
-// sums [rows, columns of whole panels] -> scaled to f32 in the same place.
-HWY_INLINE void ScaleSums(const int32_t* sums, int64_t rows, int64_t columns, const float* x_scales,
-                          const float* w_scales, float* out) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const V sx = hn::Set(kD, x_scales[r]);
-    for (int64_t c = 0; c < columns; c += kLanes) {
-      const V v = hn::ConvertTo(kD, hn::Load(kDI, sums + r * columns + c));
-      hn::Store(hn::Mul(v, hn::Mul(sx, hn::LoadU(kD, w_scales + c))), kD, out + r * columns + c);
+// sums [rows, width], width whole panels -> y = (f32 of the sum) * (x scale * w scale) (+ bias).
+HWY_INLINE void ScaleSums(const int32_t* HWY_RESTRICT sums, int64_t rows, int64_t width,
+                          const float* HWY_RESTRICT x_scales, const float* HWY_RESTRICT w_scales,
+                          const float* HWY_RESTRICT bias, float* HWY_RESTRICT y, int64_t ldy) {
+  for (int64_t c = 0; c < width; c += kLanes) {
+    const V sw = hn::LoadU(kD, w_scales + c), b = bias ? hn::LoadU(kD, bias + c) : hn::Zero(kD);
+    for (int64_t r = 0; r < rows; ++r) {
+      V v = hn::ConvertTo(kD, hn::Load(kDI, sums + r * width + c));
+      v = hn::Mul(v, hn::Mul(hn::Set(kD, x_scales[r]), sw));
+      if (bias) v = hn::Add(v, b);
+      hn::StoreU(v, kD, y + r * ldy + c);
     }
   }
 }
@@ -94,6 +97,8 @@ void RunGroupQ8(const GemmQ8Call& c, const Q8Tiles& tiles, int log, int64_t p, i
   const int64_t most = tiles.max_rows[log], width = int64_t{16} << log, column = p * 16;
   const int64_t columns = c.w.n - column < width ? c.w.n - column : width;
   const float* bias = c.bias ? c.bias + column : nullptr;
+  const float* w_scales = c.w.scales() + column;
+  const bool direct = columns == width && c.epilogue == Epilogue::kNone && !c.accumulate;
   Q8TileArgs t;
   t.ldx = c.ldx;
   t.groups = (c.w.k + 3) / 4;
@@ -108,9 +113,16 @@ void RunGroupQ8(const GemmQ8Call& c, const Q8Tiles& tiles, int log, int64_t p, i
     t.x = c.x + row * c.ldx;
     t.prefetch = next + fetched * 64;
     fetched = fetched + 2 * t.groups <= next_lines ? fetched + t.groups : 0;
+    float* y = c.y + row * c.ldy + column;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t j = 0; j < columns; j += 16) __builtin_prefetch(y + r * c.ldy + j, 1);
     tiles.fn[log][rows - 1](t);
-    ScaleSums(sums, rows, width, c.x_scales + row, c.w.scales() + column, scaled);
-    Finish(c.epilogue, {scaled, width, rows, columns, bias, c.accumulate, c.y + row * c.ldy + column, c.ldy});
+    if (direct) {
+      ScaleSums(sums, rows, width, c.x_scales + row, w_scales, bias, y, c.ldy);
+    } else {
+      ScaleSums(sums, rows, width, c.x_scales + row, w_scales, nullptr, scaled, width);
+      Finish(c.epilogue, {scaled, width, rows, columns, bias, c.accumulate, y, c.ldy});
+    }
   }
 }
 
