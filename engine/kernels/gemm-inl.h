@@ -26,7 +26,7 @@ constexpr int MaxRows(int panels) {
       case 2:
         return W::kMost16x2;
       case 4:
-        return W::kStep == 1 ? 7 : 5;
+        return W::kStep == 1 ? 6 : 5;
       case 8:
         return W::kStep == 1 ? 3 : 1;
       default:
@@ -34,7 +34,7 @@ constexpr int MaxRows(int panels) {
     }
   }
   if (kMaxRows == 6)
-    return panels == 1 ? (W::kStep == 1 ? 6 : 5) : panels == 2 ? (W::kStep == 1 ? 3 : 2) : panels == 4 ? 1 : 0;
+    return panels == 1 ? (W::kStep == 1 ? 6 : 5) : panels == 2 ? (W::kStep == 1 ? 3 : 1) : panels == 4 ? 1 : 0;
   return panels == 1 ? kMaxRows : panels == 2 ? 1 : 0;
 #endif
 }

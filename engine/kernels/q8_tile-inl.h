@@ -1,8 +1,9 @@
 // One set of integer tiles, included once per instruction set inside its own namespace, which has defined:
 //   Vec          a vector of int32
 //   kWideTile    the most rows of a tile of two vectors that fit the registers (14 of 32 registers, 6 or 4 of 16)
-//   kZeroPoint   what Dot adds to x: 128 if x is taken as unsigned, 0 if Dot subtracts it itself
-//   Zero, Set, LoadBytes, LoadSums, Store, Dot(acc, x, w) = acc + sum of four products
+//   kUnroll      lines a turn
+//   Set, LoadBytes, Store, Dot(acc, x, w) = acc + sum of four products, LoadSums = what the sum starts from: -128 * the
+//   column sums if Dot takes x as it is
 // No include guard on purpose.
 
 constexpr int kLanes = static_cast<int>(sizeof(Vec) / 4);
@@ -43,7 +44,6 @@ void Tile(const Q8TileArgs& t) {
   const int8_t* HWY_RESTRICT line = t.panel;
   const int8_t* HWY_RESTRICT prefetch = t.prefetch;
   const int64_t ldx = t.ldx, panel_bytes = t.panel_bytes;
-  constexpr int kUnroll = 4;
   int64_t groups = t.groups;
   for (; groups >= kUnroll; groups -= kUnroll) {
     HWY_UNROLL(16)
@@ -74,12 +74,17 @@ int64_t PeakLoop(int64_t iterations) {
   Vec acc[kChains];
   HWY_UNROLL(32)
   for (int i = 0; i < kChains; ++i) acc[i] = Set(i);
-  const Vec a = Set(0x01020304), w = Set(0x01010101);
+  Vec a = Set(0x01020304), w = Set(0x01010101);
   for (int64_t n = 0; n < iterations; ++n) {
     HWY_UNROLL(4)
     for (int u = 0; u < 4; ++u) {
       HWY_UNROLL(32)
-      for (int i = 0; i < kChains; ++i) acc[i] = Dot(acc[i], a, w);
+      for (int i = 0; i < kChains; ++i) {
+        // Another product every time, for all the compiler knows: two weights for one x.
+        if (i % 2 == 0) asm volatile("" : "+v"(a));
+        asm volatile("" : "+v"(w));
+        acc[i] = Dot(acc[i], a, w);
+      }
     }
   }
   HWY_UNROLL(32)
@@ -95,8 +100,8 @@ template <int P, int... R>
 constexpr TileRow<sizeof...(R)> MakeRow(std::integer_sequence<int, R...>) {
   return {{Tile<R + 1, P>...}};
 }
-constexpr int kRows[4] = {kLanes == 16 ? kWideTile : kWideTile, kLanes == 16 ? kWideTile : kWideTile / 2,
-                          kLanes == 16 ? kWideTile / 2 : 1, kLanes == 16 ? 3 : 0};
+constexpr int kRows[4] = {kWideTile, kLanes == 16 ? kWideTile : kWideTile / 2, kLanes == 16 ? 6 : 1,
+                          kLanes == 16 ? 3 : 0};
 constexpr auto kTiles1 = MakeRow<1>(std::make_integer_sequence<int, kRows[0]>{});
 constexpr auto kTiles2 = MakeRow<2>(std::make_integer_sequence<int, kRows[1]>{});
 constexpr auto kTiles4 = MakeRow<4>(std::make_integer_sequence<int, kRows[2]>{});

@@ -40,7 +40,7 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 namespace {
 namespace avx512_vnni {
 using Vec = Int16;
-constexpr int kWideTile = 14;
+constexpr int kWideTile = 14, kUnroll = 4;
 HWY_INLINE Vec Set(int32_t v) {
   return (Vec)_mm512_set1_epi32(v);
 }
@@ -67,7 +67,7 @@ HWY_PUSH_ATTRIBUTES("avx2,avxvnni")
 namespace {
 namespace avx_vnni {
 using Vec = Int8;
-constexpr int kWideTile = 6;
+constexpr int kWideTile = 6, kUnroll = 4;
 HWY_INLINE Vec Set(int32_t v) {
   return (Vec)_mm256_set1_epi32(v);
 }
@@ -92,7 +92,7 @@ HWY_PUSH_ATTRIBUTES("avx2")
 namespace {
 namespace avx2 {
 using Vec = Int8;
-constexpr int kWideTile = 4;
+constexpr int kWideTile = 4, kUnroll = 1;
 HWY_INLINE Vec Set(int32_t v) {
   return (Vec)_mm256_set1_epi32(v);
 }
