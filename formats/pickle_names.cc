@@ -28,6 +28,7 @@ constexpr Name kKnownNames[] = {
     {"torch._utils", "_rebuild_tensor"},
     {"torch._utils", "_rebuild_tensor_v2"},
     {"torch._utils", "_rebuild_parameter"},
+    {"torch._utils", "_rebuild_parameter_with_state"},
     {"torch.nn.parameter", "Parameter"},
     {"torch", "Size"},
     {"torch", "device"},

@@ -32,8 +32,9 @@ PickleValue TensorIn(PickleValue v) {
   for (int wraps = 0; wraps < 4 && v.is(Kind::kObject); ++wraps) {
     const std::string_view name = v.class_name();
     if (name == "torch._utils._rebuild_tensor_v2" || name == "torch._utils._rebuild_tensor") return v;
-    if (name != "torch._utils._rebuild_parameter" && name != "torch.nn.parameter.Parameter") break;
-    if (v.size() == 0) break;
+    const bool parameter = name == "torch._utils._rebuild_parameter" || name == "torch.nn.parameter.Parameter" ||
+                           name == "torch._utils._rebuild_parameter_with_state";
+    if (!parameter || v.size() == 0) break;
     v = v[0];
   }
   return {};

@@ -11,6 +11,11 @@ std::string_view Text(const ZipEntry& entry) {
   return {reinterpret_cast<const char*>(entry.data.data()), entry.data.size()};
 }
 
+Status RefuseTorchScript() {
+  return Malformed("this is a TorchScript archive: it contains code")
+      .Hint("Save the state_dict() of the model instead");
+}
+
 // The root folder of the archive, with its slash: the one that holds data.pkl.
 Result<std::string> RootFolder(const ZipArchive& zip) {
   std::string root;
@@ -21,9 +26,7 @@ Result<std::string> RootFolder(const ZipArchive& zip) {
     root = entry.name.substr(0, slash + 1);
   }
   if (root.empty()) return Malformed("this zip archive is no torch checkpoint: it has no data.pkl");
-  if (zip.Find(root + "constants.pkl"))
-    return Malformed("this is a TorchScript archive: it contains code")
-        .Hint("Save the state_dict() of the model instead");
+  if (zip.Find(root + "constants.pkl")) return RefuseTorchScript();
   for (const ZipEntry& entry : zip.entries())
     if (!entry.name.starts_with(root))
       return Malformed("the entry stands outside of the root folder").Where(Str("zip entry '", entry.name, "'"));
@@ -43,7 +46,10 @@ struct Parsed {
 };
 Result<Parsed> ParseObject(std::span<const uint8_t> bytes, PickleGlobals globals, const PickleLimits& limits) {
   Parsed out;
-  TERN_ASSIGN(out.zip, ZipArchive::Parse(bytes));
+  auto zip = ZipArchive::Parse(bytes);
+  // TorchScript compresses its code, so that the archive is refused before its entries are known.
+  if (!zip.ok() && zip.status().where().find("/code/") != std::string::npos) return RefuseTorchScript();
+  TERN_ASSIGN(out.zip, std::move(zip));
   TERN_ASSIGN(out.root, RootFolder(out.zip));
   const ZipEntry* entry = out.zip.Find(out.root + "data.pkl");
   if (!entry) return InternalError("data.pkl was found and lost");

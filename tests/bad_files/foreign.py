@@ -322,6 +322,8 @@ def tensor_files():
     yield "zip_big_endian", torch_zip(good, more=(Entry("archive/byteorder", b"big"),)), 4, "unsupported byte order"
     yield "zip_version_text", zip_file([Entry("a/data.pkl", good), Entry("a/data/0", bytes(24)), Entry("a/version", b"three")]), 4, "is no number"
     yield "zip_torchscript", torch_zip(good, more=(Entry("archive/constants.pkl", b"\x80\x02)."), Entry("archive/code/m.py", b"pass"))), 4, "TorchScript archive: it contains code"
+    code = Entry("archive/code/m.py", b"x", method=8)
+    yield "zip_torchscript_compressed", torch_zip(good, more=(code, Entry("archive/constants.pkl", b"\x80\x02)."))), 4, "TorchScript archive: it contains code"
     yield "zip_npz", zip_file([Entry("arr_0.npy", b"\x93NUMPY\x01\x00" + bytes(100))]), 4, "no data.pkl"
     yield "zip_two_roots", zip_file([Entry("a/data.pkl", good), Entry("b/data.pkl", good)]), 4, "two data.pkl"
     yield "zip_entry_outside_root", torch_zip(good, more=(Entry("other/file", b"x"),)), 4, "outside of the root folder"

@@ -63,7 +63,7 @@ class Reader(pickle.Unpickler):
             return name[:-7]
         if name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
             return lambda s, offset, size, stride, *rest: (s, offset, size, stride)
-        if name == "_rebuild_parameter":
+        if name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             return lambda t, *rest: t
         return opaque(module + "." + name)
 

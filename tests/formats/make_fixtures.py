@@ -83,3 +83,7 @@ torch.save(net.state_dict(), folder("tied_legacy") + "/pytorch_model.bin", _use_
 optimizer = {"state": {0: {"step": torch.tensor(3.0)}}}
 torch.save({"state_dict": net.state_dict(), "optimizer": optimizer, "epoch": 3, "args": argparse.Namespace(d_model=4, name="tiny")}, folder("training_zip") + "/checkpoint.pth")
 torch.save({"encoder": {"w": torch.ones(2), "inner": {"b": torch.zeros(1)}}, "layers": {0: torch.full((2,), 7.0)}}, folder("nested_zip") + "/pytorch_model.bin")
+tagged = torch.nn.Parameter(torch.tensor([4.0, 5.0]))
+tagged.note = 5
+expanded = torch.tensor([[7.0], [8.0]]).expand(2, 3)
+torch.save({"tagged": tagged, "expanded": expanded, "inner": torch.nn.Linear(2, 1)}, folder("mixed_zip") + "/pytorch_model.bin")
