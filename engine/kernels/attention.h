@@ -11,7 +11,8 @@
 //
 // Bits: the result of one query depends only on its own position, its keys' positions and values. It is the same for every split into [begin, end), for any
 // number of threads, for one call or many with one token each, and wherever the ring starts. (SIMD targets differ in the last bits.)
-// Only keys within a block's union of valid ranges are read as numbers; what lies outside (unwritten or stale slots, even NaN) never matters.
+// What lies outside the valid keys of all queries of a call (unwritten or stale slots, even NaN) never matters. A NaN or infinity in the *value* of a key that
+// is valid for one query may also reach its neighbours in the same tile of up to 14 queries; in a key or a query it stays where it belongs.
 //
 // Errors: none; sizes are the caller's to check. Single-threaded, allocates nothing, thread-safe as long as no one appends meanwhile.
 #pragma once

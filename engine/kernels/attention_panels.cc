@@ -11,26 +11,62 @@ constexpr int64_t kPanel = 16;
 
 constexpr int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-template <class T>
-struct Narrow;
-template <>
-struct Narrow<float> {
-  static float From(float f) { return f; }
-};
 struct Bf16 {
   uint16_t bits;
 };
 struct F16 {
   uint16_t bits;
 };
+inline void Narrow(float f, float* to) { *to = f; }
+inline void Narrow(float f, Bf16* to) { to->bits = F32ToBf16(f); }
+inline void Narrow(float f, F16* to) { to->bits = F32ToF16(f); }
+
+// to[c][16], columns [slot, slot + rows) = from[rows][width] transposed.
+template <class T>
+void Transpose(const float* from, int64_t stride, int64_t rows, int64_t width, T* to) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < width; ++c) Narrow(from[r * stride + c], to + c * kPanel + r);
+  }
+}
+
+typedef float Four __attribute__((vector_size(16)));
+
+// Four rows by four columns in registers.
+inline void Transpose4(const float* from, int64_t stride, float* to) {
+  Four a, b, c, d;
+  std::memcpy(&a, from, 16);
+  std::memcpy(&b, from + stride, 16);
+  std::memcpy(&c, from + 2 * stride, 16);
+  std::memcpy(&d, from + 3 * stride, 16);
+  const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  const Four columns[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
+                           __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5), __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7)};
+  for (int i = 0; i < 4; ++i) std::memcpy(to + i * kPanel, &columns[i], 16);
+}
+
 template <>
-struct Narrow<Bf16> {
-  static Bf16 From(float f) { return {F32ToBf16(f)}; }
-};
+void Transpose(const float* from, int64_t stride, int64_t rows, int64_t width, float* to) {
+  const int64_t whole_rows = rows / 4 * 4, whole = width / 4 * 4;
+  for (int64_t r = 0; r < whole_rows; r += 4) {
+    for (int64_t c = 0; c < whole; c += 4) Transpose4(from + r * stride + c, stride, to + c * kPanel + r);
+    for (int64_t i = r; i < r + 4; ++i) {
+      for (int64_t c = whole; c < width; ++c) to[c * kPanel + i] = from[i * stride + c];
+    }
+  }
+  for (int64_t r = whole_rows; r < rows; ++r) {
+    for (int64_t c = 0; c < width; ++c) to[c * kPanel + r] = from[r * stride + c];
+  }
+}
+
+template <class T>
+void CopyRow(const float* from, int64_t width, T* to) {
+  for (int64_t c = 0; c < width; ++c) Narrow(from[c], to + c);
+}
 template <>
-struct Narrow<F16> {
-  static F16 From(float f) { return {F32ToF16(f)}; }
-};
+void CopyRow(const float* from, int64_t width, float* to) {
+  if (width > 0) std::memcpy(to, from, static_cast<size_t>(width) * sizeof(float));
+}
 
 template <class T>
 void Append(const KvPanels& kv, int64_t position, int64_t n, const float* k, int64_t k_stride, const float* v, int64_t v_stride) {
@@ -38,16 +74,11 @@ void Append(const KvPanels& kv, int64_t position, int64_t n, const float* k, int
   for (int64_t done = 0; done < n;) {
     const int64_t at = position + done, panel = at / kPanel % kv.n_panels, slot = at % kPanel;
     const int64_t rows = std::min(n - done, kPanel - slot);
-    T* kp = static_cast<T*>(kv.k) + panel * kv.dh * kPanel + slot;
-    T* vp = static_cast<T*>(kv.v) + (panel * kPanel + slot) * dv16;
-    const float* kr = k + done * k_stride;
-    for (int64_t r = 0; r < rows; ++r, kr += k_stride) {
-      for (int64_t c = 0; c < kv.dh; ++c) kp[c * kPanel + r] = Narrow<T>::From(kr[c]);
-    }
-    const float* vr = v + done * v_stride;
-    for (int64_t r = 0; r < rows; ++r, vr += v_stride, vp += dv16) {
-      for (int64_t c = 0; c < kv.dv; ++c) vp[c] = Narrow<T>::From(vr[c]);
-      for (int64_t c = kv.dv; c < dv16; ++c) vp[c] = Narrow<T>::From(0);
+    Transpose(k + done * k_stride, k_stride, rows, kv.dh, static_cast<T*>(kv.k) + panel * kv.dh * kPanel + slot);
+    for (int64_t r = 0; r < rows; ++r) {
+      T* row = static_cast<T*>(kv.v) + (panel * kPanel + slot + r) * dv16;
+      CopyRow(v + (done + r) * v_stride, kv.dv, row);
+      std::memset(static_cast<void*>(row + kv.dv), 0, static_cast<size_t>(dv16 - kv.dv) * sizeof(T));
     }
     done += rows;
   }

@@ -273,7 +273,7 @@ void ScoresBy(const float* a, int64_t rows, const Panels<T>& p, int64_t offset, 
 // s[rows][16 n] = scores of packed rows against n panels. Chunks of a row are chunk_stride floats apart.
 template <class T>
 void Scores(const float* a, int64_t chunk_stride, int64_t rows, const Panels<T>& p, int64_t dh, float* s) {
-  for (int64_t c = 0; c < dh; c += kQueryChunk, a += chunk_stride) {
+  for (int64_t c = 0; c == 0 || c < dh; c += kQueryChunk, a += chunk_stride) {  // once for width 0 too: scores of zero
     const int64_t width = dh - c < kQueryChunk ? dh - c : kQueryChunk, offset = c * kPanel;
     int64_t done = 0;
     ScoresBy<8>(a, rows, p, offset, width, c > 0, s, &done);
@@ -328,7 +328,7 @@ HWY_INLINE void Fill(float value, int64_t n, float* s) {
   for (int64_t c = 0; c < n; ++c) s[c] = value;
 }
 
-// The lanes' maxima, [16].
+// A NaN may or may not be the result; it comes out of the exponentials.
 HWY_INLINE float MaxOfRow(const float* s, int64_t n) {
   V m[kVecs];
   HWY_UNROLL(4)

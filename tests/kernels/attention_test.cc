@@ -85,7 +85,7 @@ struct Output {
 
 // Runs the kernels on a reference case. The keys are appended in chunks of uneven length.
 Output Run(const std::string& target, const Attention& c, const Options& o = {}) {
-  const int64_t positions = c.Dh == 0 ? 0 : static_cast<int64_t>(c.k.size()) / c.Dh;
+  const int64_t positions = static_cast<int64_t>(c.Dh > 0 ? c.k.size() : c.v.size()) / std::max<int64_t>(1, c.Dh > 0 ? c.Dh : c.Dv);
   const int64_t ring = o.ring_positions > 0 ? o.ring_positions : c.first_position + positions;
   Guarded<unsigned char> cache(KvBytes(ring, c.Dh, c.Dv, o.type));
   const KvPanels kv = MakeKvPanels(cache.data(), ring, c.Dh, c.Dv, o.type);
@@ -206,6 +206,42 @@ TEST_CASE("attention: full, awkward sizes") {
         CAPTURE(Dv);
         CheckClose(Run(target, c), reference::Attend(c));
       }
+    }
+  }
+}
+
+TEST_CASE("attention: width 0 scores every key alike; values of width 0 give nothing") {
+  for (const std::string& target : Targets()) {
+    Attention no_key = Case(5, 9, 40, 0, 16);
+    no_key.scale = 1;
+    CheckClose(Run(target, no_key), reference::Attend(no_key));
+    Attention no_value = Case(6, 9, 40, 16, 0);
+    CheckClose(Run(target, no_value), reference::Attend(no_value));
+  }
+}
+
+TEST_CASE("attention: appended panels hold exactly what was given, wherever a chunk starts") {
+  for (DType type : {DType::f32, DType::bf16, DType::f16}) {
+    for (int64_t start : {0, 3, 14, 47}) {
+      const int64_t n = 41, Dh = 13, Dv = 21, ring = 64;
+      Random r(static_cast<uint64_t>(start + 1));
+      const std::vector<float> k = r.Normals(n * Dh), v = r.Normals(n * Dv);
+      Guarded<unsigned char> cache(KvBytes(ring, Dh, Dv, type));
+      const KvPanels kv = MakeKvPanels(cache.data(), ring, Dh, Dv, type);
+      AppendKv(kv, start, n, k.data(), Dh, v.data(), Dv);
+      auto at = [&](const void* base, int64_t i) {
+        if (type == DType::f32) return static_cast<const float*>(base)[i];
+        const uint16_t bits = static_cast<const uint16_t*>(base)[i];
+        return type == DType::bf16 ? Bf16ToF32(bits) : F16ToF32(bits);
+      };
+      int64_t wrong = 0;
+      for (int64_t j = 0; j < n; ++j) {
+        const int64_t p = start + j, panel = p / 16 % (ring / 16), slot = p % 16;
+        for (int64_t c = 0; c < Dh; ++c) wrong += at(kv.k, (panel * Dh + c) * 16 + slot) != Round(k[static_cast<size_t>(j * Dh + c)], type);
+        for (int64_t c = 0; c < 32; ++c) wrong += at(kv.v, (panel * 16 + slot) * 32 + c) != (c < Dv ? Round(v[static_cast<size_t>(j * Dv + c)], type) : 0.0f);
+      }
+      CHECK_EQ(wrong, 0);
+      CHECK(cache.intact());
     }
   }
 }
