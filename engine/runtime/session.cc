@@ -19,7 +19,7 @@ Result<SessionPlan> PlanSession(const Model& model, const SessionOptions& option
   if (options.plans.empty()) return InternalError("a session without plans");
   const std::vector<std::string> entries = model.network().entries();
   if (std::find(entries.begin(), entries.end(), "step") == entries.end()) {
-    return UsageError(Str("a ", model.network().architecture(), " model is no decoder: it cannot be fed token by token")).File(model.file().path());
+    return UsageError(Str("a model of kind ", model.network().architecture(), " is no decoder: it cannot be fed token by token")).File(model.file().path());
   }
   if (options.batch < 1 || options.batch > 65536) return UsageError("the batch is out of range").Got(options.batch, "1 to 65536");
   const int threads = options.threads > 0 ? options.threads : AvailableThreads();

@@ -109,8 +109,8 @@ class Input(unittest.TestCase):
         p.stdin.write(b"a b\n")
         p.stdin.flush()
         for _ in range(600):            # until it waits for more
-            with open(f"/proc/{p.pid}/io") as f:
-                if int(f.read().split("rchar: ")[1].split()[0]) > 0 and open(f"/proc/{p.pid}/stat").read().rsplit(")", 1)[1].split()[0] == "S":
+            with open(f"/proc/{p.pid}/io") as io, open(f"/proc/{p.pid}/stat") as stat:
+                if int(io.read().split("rchar: ")[1].split()[0]) > 0 and stat.read().rsplit(")", 1)[1].split()[0] == "S":
                     break
             time.sleep(0.01)
         time.sleep(0.3)
