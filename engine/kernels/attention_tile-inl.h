@@ -92,8 +92,19 @@ constexpr int kRowStride = 304;  // floats between rows of scores: 256 keys, or 
 constexpr int kQueryChunk = 128;  // widths up to this take one pass over the panels
 constexpr int kQueryStride = 144;  // floats between packed queries: constant, so that rows are addressed without registers
 
+// Under a sanitizer, small tiles: the checks of a large one, unrolled, take the compiler minutes, and the code is the same.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TERN_ATTENTION_SMALL_TILES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TERN_ATTENTION_SMALL_TILES 1
+#endif
+#endif
+
 // Rows of a tile such that rows * vectors accumulators, the loaded vectors and one broadcast fit the registers.
-#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+#if defined(TERN_ATTENTION_SMALL_TILES)
+constexpr int kMaxRows = 4;
+#elif HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
 constexpr int kMaxRows = 14;  // 14 x 32: 28 + 2 + 1 of 32
 #elif HWY_ARCH_X86 && (HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128)
 constexpr int kMaxRows = 2;  // 2 x 16 of 4 lanes: 8 + 4 + 1 of 16
@@ -222,13 +233,13 @@ constexpr int kFewRows = 3;
 // Most rows for which NP panels are taken at once: enough independent sums to hide the latency, few enough for the registers.
 template <int NP, class T>
 constexpr int RowsOfPanels() {
-  const int most = NP == 8 ? (kLanes == 16 ? 3 : 0) : NP == 4 ? (kLanes == 16 ? 7 : 1) : NP == 2 ? (kLanes == 16 ? kMaxRows : kLanes == 8 ? 3 : 1) : kMaxRows;
+  const int most = NP == 8 ? (kLanes == 16 ? 3 : 0) : NP == 4 ? (kLanes == 16 ? (kMaxRows < 7 ? kMaxRows : 7) : 1) : NP == 2 ? (kLanes == 16 ? kMaxRows : kLanes == 8 ? 3 : 1) : kMaxRows;
   return sizeof(T) == 4 || most < kFewRows ? most : kFewRows;
 }
 // Most rows for which NV vectors of values are taken at once.
 template <int NV, class T>
 constexpr int RowsOfVectors() {
-  const int most = kLanes == 16 && NV == 4 ? 6 : kLanes == 16 && NV == 3 ? kFewRows : kMaxRows;
+  const int most = kLanes == 16 && NV == 4 ? (kMaxRows < 6 ? kMaxRows : 6) : kLanes == 16 && NV == 3 ? kFewRows : kMaxRows;
   return sizeof(T) == 4 || most < kFewRows ? most : kFewRows;
 }
 

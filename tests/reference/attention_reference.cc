@@ -9,7 +9,7 @@ namespace {
 
 double Score(const Attention& a, int64_t t, int64_t g, int64_t j) {
   const int64_t i = a.q_position + t;
-  const float* q = &a.q[static_cast<size_t>((t * a.G + g) * a.Dh)];
+  const float* q = a.q.data() + (t * a.G + g) * a.Dh;
   const float* k = a.k.data() + (j - a.first_position) * a.Dh;
   double s = 0;
   for (int64_t c = 0; c < a.Dh; ++c) s += (static_cast<double>(q[c]) + (a.rk.empty() ? 0.0 : a.bias_u[static_cast<size_t>(c)])) * k[c];
@@ -50,7 +50,7 @@ AttentionResult Attend(const Attention& a) {
       if (top == -inf) continue;
       double sum = 0;
       for (auto& [j, s] : scores) sum += std::exp(s - top);
-      double* out = &result.out[static_cast<size_t>((t * a.G + g) * a.Dv)];
+      double* out = result.out.data() + (t * a.G + g) * a.Dv;
       for (auto& [j, s] : scores) {
         for (int64_t c = 0; c < a.Dv; ++c) {
           const double v = a.v[static_cast<size_t>((j - a.first_position) * a.Dv + c)];
