@@ -21,17 +21,23 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 template <class F>
 HWY_INLINE void ForBlocks(int64_t n, V (&acc)[4 * kVectors], F f) {
   int64_t i = 0;
-  for (; i + 64 <= n; i += 64)
+  for (; i + 64 <= n; i += 64) {
+    HWY_UNROLL(16)
     for (int64_t c = 0; c < 4 * kVectors; ++c) acc[c] = f(acc[c], i + c * kLanes);
-  for (; i + 16 <= n; i += 16)
+  }
+  for (; i + 16 <= n; i += 16) {
+    HWY_UNROLL(16)
     for (int64_t c = 0; c < kVectors; ++c) acc[c] = f(acc[c], i + c * kLanes);
+  }
 }
 HWY_INLINE void SetAll(V (&acc)[4 * kVectors], float s) {
+  HWY_UNROLL(16)
   for (int64_t c = 0; c < 4 * kVectors; ++c) acc[c] = hn::Set(kD, s);
 }
 // Sum of all lanes: the four accumulators pairwise, then sixteen lanes by a tree.
 HWY_INLINE float JoinSum(const V (&acc)[4 * kVectors]) {
   HWY_ALIGN float t[16];
+  HWY_UNROLL(16)
   for (int64_t c = 0; c < kVectors; ++c)
     hn::Store(hn::Add(hn::Add(acc[c], acc[c + kVectors]), hn::Add(acc[c + 2 * kVectors], acc[c + 3 * kVectors])), kD,
               t + c * kLanes);
@@ -41,6 +47,7 @@ HWY_INLINE float JoinSum(const V (&acc)[4 * kVectors]) {
 }
 HWY_INLINE float JoinMax(const V (&acc)[4 * kVectors]) {
   HWY_ALIGN float t[16];
+  HWY_UNROLL(16)
   for (int64_t c = 0; c < kVectors; ++c)
     hn::Store(hn::Max(hn::Max(acc[c], acc[c + kVectors]), hn::Max(acc[c + 2 * kVectors], acc[c + 3 * kVectors])), kD,
               t + c * kLanes);
@@ -67,6 +74,7 @@ HWY_INLINE float MaxRow(const float* x, int64_t n) {
   ForBlocks(n, acc, [x](V a, int64_t i) HWY_ATTR { return MaxSkippingNan(hn::LoadU(kD, x + i), a); });
   if (n % 16 != 0) {
     const Tail tail(x, n, -kInfinity);
+    HWY_UNROLL(16)
     for (int64_t c = 0; c < kVectors; ++c) acc[c] = MaxSkippingNan(hn::Load(kD, tail.lanes + c * kLanes), acc[c]);
   }
   return JoinMax(acc);
@@ -84,6 +92,7 @@ HWY_INLINE float SumExp(const float* x, float shift, int64_t n, float* y) {
   });
   if (n % 16 != 0) {
     Tail tail(x, n, -kInfinity);
+    HWY_UNROLL(16)
     for (int64_t c = 0; c < kVectors; ++c) {
       const V e = ExpBounded(hn::Sub(hn::Load(kD, tail.lanes + c * kLanes), hn::Set(kD, shift)));
       hn::Store(e, kD, tail.lanes + c * kLanes);

@@ -24,6 +24,7 @@ float SumRow(const float* x, int64_t n) {
   ForBlocks(n, acc, [x](V a, int64_t i) HWY_ATTR { return hn::Add(a, hn::LoadU(kD, x + i)); });
   if (n % 16 != 0) {
     const Tail tail(x, n, 0.0f);
+    HWY_UNROLL(16)
     for (int64_t c = 0; c < kVectors; ++c) acc[c] = hn::Add(acc[c], hn::Load(kD, tail.lanes + c * kLanes));
   }
   return JoinSum(acc);
@@ -36,6 +37,7 @@ float DotRow(const float* a, const float* b, int64_t n) {
             [a, b](V s, int64_t i) HWY_ATTR { return hn::MulAdd(hn::LoadU(kD, a + i), hn::LoadU(kD, b + i), s); });
   if (n % 16 != 0) {
     const Tail p(a, n, 0.0f), q(b, n, 0.0f);
+    HWY_UNROLL(16)
     for (int64_t c = 0; c < kVectors; ++c)
       acc[c] = hn::MulAdd(hn::Load(kD, p.lanes + c * kLanes), hn::Load(kD, q.lanes + c * kLanes), acc[c]);
   }
@@ -52,6 +54,7 @@ HWY_INLINE float SumOfSquares(const float* x, float center, int64_t n) {
   });
   if (n % 16 != 0) {
     const Tail tail(x, n, center);
+    HWY_UNROLL(16)
     for (int64_t c = 0; c < kVectors; ++c) {
       const V d = hn::Sub(hn::Load(kD, tail.lanes + c * kLanes), hn::Set(kD, center));
       acc[c] = hn::MulAdd(d, d, acc[c]);
