@@ -17,7 +17,6 @@ struct Bf16 {
 struct F16 {
   uint16_t bits;
 };
-inline void Narrow(float f, float* to) { *to = f; }
 inline void Narrow(float f, Bf16* to) { to->bits = F32ToBf16(f); }
 inline void Narrow(float f, F16* to) { to->bits = F32ToF16(f); }
 
