@@ -2,6 +2,7 @@
 #include "tools/corpus/filter.h"
 
 #include "tools/corpus_flags.h"
+#include "tools/perplexity_rule.h"
 #include "tools/verb.h"
 
 namespace tern {
@@ -12,15 +13,28 @@ class FilterVerb : public Command {
   void Declare(Arguments& args) override {
     flags_.Declare(args, "IN", false);
     args.Heading("Rules");
-    args.Text("--rules", &rules_, RulesHelp()).ValueName("LIST").Required();
+    args.Text("--rules", &rules_, RulesHelp()).ValueName("LIST");
+    args.Path("--ppl", &model_, "after these, remove by the perplexity that this .tern model gives the text").ValueName("MODEL");
+    args.Text("--ppl-range", &range_, "the perplexities that stay, e.g. 10:500, :500, 10:").ValueName("LEAST:MOST");
     args.Flag("--annotate", &annotate_, "mark instead of removing: annotations.jsonl, each rule set on the text as it is");
     args.Flag("--dry-run", &dry_run_, "judge one document in a hundred and write nothing");
   }
 
   Status Run(Console& console) override {
     corpus::FilterOptions options;
-    TERN_ASSIGN(options.rules, corpus::ParseRules(rules_));
-    TERN_ASSIGN(options.common, flags_.Options("filter", {{"rules", rules_}, {"annotate", annotate_ ? "true" : "false"}}, console));
+    if (rules_.empty() && model_.empty()) return UsageError("no rules are given").Hint("Name rule sets with --rules, or a model with --ppl");
+    if (model_.empty() != range_.empty()) return UsageError("--ppl and --ppl-range go together");
+    if (!rules_.empty()) {
+      TERN_ASSIGN(options.rules, corpus::ParseRules(rules_));
+    }
+    if (!model_.empty()) {
+      TERN_ASSIGN(PerplexityRange range, ParsePerplexityRange(range_));
+      TERN_ASSIGN(auto rule, MakePerplexityRule(model_, range, &console.cancel()));
+      options.rules.push_back(std::move(rule));
+    }
+    TERN_ASSIGN(options.common, flags_.Options("filter",
+                                               {{"rules", rules_}, {"ppl", model_}, {"ppl-range", range_}, {"annotate", annotate_ ? "true" : "false"}},
+                                               console));
     options.annotate = annotate_;
     options.dry_run = dry_run_;
     if (options.common.output.empty() && !dry_run_) return UsageError("no output folder").Hint("Name a new or empty one with -o, or give --dry-run");
@@ -66,7 +80,7 @@ class FilterVerb : public Command {
   }
 
   CorpusFlags flags_;
-  std::string rules_;
+  std::string rules_, model_, range_;
   bool annotate_ = false, dry_run_ = false;
 };
 
@@ -74,7 +88,8 @@ class FilterVerb : public Command {
 
 extern const Verb kFilter = {"filter", "Data", "remove or mark documents that break quality rules",
                              "tern filter docs.jsonl --rules gopher,gopher-rep,c4,fineweb -o good\n"
-                             "tern filter docs.jsonl --rules mine.json --annotate -o marks",
+                             "tern filter docs.jsonl --rules mine.json --annotate -o marks\n"
+                             "tern filter docs.jsonl --ppl books.tern --ppl-range 10:500 -o likely",
                              Make<FilterVerb>};
 
 }  // namespace tern

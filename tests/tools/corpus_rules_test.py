@@ -146,6 +146,21 @@ class Cases(unittest.TestCase):
         code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", "encoding", "--yes", "-o", self.tmp + "/out")
         self.assertEqual(code, 0, err)
 
+    def test_perplexity_is_the_one_score_prints(self):
+        model = os.path.join(SOURCE, "models/zoo/books-xl.tern")
+        text = "It was a dark night, and the old man walked slowly along the road to the house of his brother."
+        write_jsonl(self.tmp + "/a.jsonl", [text, "", "qxz vvk " * 30])
+        code, out, err = tern("score", model, text, "--json")
+        self.assertEqual(code, 0, err)
+        perplexity = json.loads(out)["perplexity"]
+        for threads in ("1", "2"):
+            code, _, err = tern("filter", self.tmp + "/a.jsonl", "--ppl", model, "--ppl-range", ":%.9f" % (perplexity * 0.999), "--threads", threads, "--force", "-o", self.tmp + "/out")
+            self.assertEqual(code, 0, err)
+            removed = rows(self.tmp + "/out/removed.jsonl")
+            self.assertEqual([(r["doc"], r["rules"], r["reason"]) for r in removed], [(0, "ppl", "perplexity_too_high"), (2, "ppl", "perplexity_too_high")])
+            self.assertAlmostEqual(removed[0]["value"] / perplexity, 1, places=5)
+        self.assertEqual(tern("filter", self.tmp + "/a.jsonl", "--ppl", model, "-o", self.tmp + "/no")[0], 2)
+
     def test_dry_run_writes_nothing(self):
         write_jsonl(self.tmp + "/a.jsonl", ["text %d" % i for i in range(1000)])
         code, out, err = tern("filter", self.tmp + "/a.jsonl", "--rules", "gopher", "--dry-run", "--json")

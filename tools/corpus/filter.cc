@@ -95,6 +95,7 @@ Status FilterRun::Judge(Block& block, int worker) {
     judged.end = result->rewritten.size();
   }
   block.result = std::move(result);
+  for (const auto& rule : rules_) TERN_RETURN_IF_ERROR(rule->failure());
   return {};
 }
 

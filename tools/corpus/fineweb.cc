@@ -43,7 +43,7 @@ class FineWeb : public RuleSet {
     if (double v = Ratio(short_lines, n); v > max_short_) return {"short_line_ratio", v, max_short_};
     double repeated = Ratio(units.CountRepeats(lines).repeated_chars, units.chars() - feeds);
     if (repeated > max_dup_) return {"char_dup_ratio", repeated, max_dup_};
-    if (double v = Ratio(feeds, units.tokens().size()); v > max_list_) return {"list_ratio", v, max_list_};
+    if (double v = Ratio(feeds, feeds == 0 ? 1 : units.token_count()); v > max_list_) return {"list_ratio", v, max_list_};
     return {};
   }
 

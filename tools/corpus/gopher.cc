@@ -10,7 +10,15 @@ namespace {
 
 constexpr std::string_view kEllipsis = "\xe2\x80\xa6";  // U+2026
 constexpr std::string_view kBullet = "\xe2\x80\xa2";    // U+2022
-constexpr std::string_view kStopWords[] = {"the", "be", "to", "of", "and", "that", "have", "with"};
+
+// Up to four bytes as one number; no two words have the same.
+constexpr uint32_t ShortWord(std::string_view word) {
+  uint32_t key = 0;
+  for (size_t i = 0; i < word.size(); ++i) key |= static_cast<uint32_t>(static_cast<unsigned char>(word[i])) << 8 * i;
+  return key;
+}
+constexpr uint32_t kStopWords[] = {ShortWord("the"), ShortWord("be"),   ShortWord("to"),   ShortWord("of"),
+                                   ShortWord("and"), ShortWord("that"), ShortWord("have"), ShortWord("with")};
 
 // Occurrences that do not overlap, from the left.
 int64_t CountOf(std::string_view text, std::string_view piece) {
@@ -43,8 +51,10 @@ TokenCounts CountTokens(const Tokens& t) {
       c.worded_chars += count * (t.chars_before[t.first[id] + 1] - t.chars_before[t.first[id]]);
     }
     if (alphabetic) c.alphabetic += count;
-    if (token.size() <= 4)
-      for (std::string_view word : kStopWords) c.stop_words += token == word;
+    if (token.size() >= 2 && token.size() <= 4) {
+      uint32_t key = ShortWord(token);
+      for (uint32_t word : kStopWords) c.stop_words += key == word;
+    }
   }
   return c;
 }

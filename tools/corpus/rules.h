@@ -38,6 +38,8 @@ class RuleSet {
   virtual bool rewrites() const { return false; }
   virtual std::vector<Limit> limits() { return {}; }
   virtual Verdict Judge(TextUnits& units) const = 0;
+  // What went wrong while judging (a model that failed); ends the run. Looked at after every block.
+  virtual Status failure() const { return {}; }
 };
 
 // Gopher's quality rules: number and mean length of words, symbols, bullets, ellipses, letters, stop words (Rae et al. 2021, table A1).

@@ -212,6 +212,12 @@ const Tokens& TextUnits::tokens() {
   return tokens_;
 }
 
+int64_t TextUnits::token_count() {
+  if (have_tokens_) return tokens_.size();
+  FindTokens(text_, &token_begins_, &token_ends_);
+  return static_cast<int64_t>(token_begins_.size());
+}
+
 // An n-gram can stand twice only if both (n-1)-grams in it do. So each level looks only at places where the level below repeats, and names an n-gram by
 // the pair of its (n-1)-grams.
 void TextUnits::CountTop() {

@@ -83,6 +83,7 @@ class TextUnits {
 
   int64_t chars();                 // code points
   const Tokens& tokens();
+  int64_t token_count();           // tokens().size(), faster where the tokens are not needed
   // How often the most frequent N tokens in a row stand, and their code points joined by spaces (of the first seen among equals). N is 2, 3 or 4.
   struct TopGram {
     int64_t count = 0, chars = 0;
