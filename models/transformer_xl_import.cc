@@ -47,7 +47,11 @@ Status CompleteTransformerXl(const Json& foreign, const std::vector<ForeignTenso
   }
   if (const Json* v = part({"word_emb", "div_val"}); v && v->is_number_integer() && *v >= 1 && *v <= 1024) c->div_val = v->get<int64_t>();
   if (const Json* v = part({"layers", "0", "dec_attn", "pre_lnorm"}); v && v->is_boolean()) c->pre_lnorm = v->get<bool>();
-  if (const Json* v = part({"layers", "0", "dec_attn", "layer_norm", "eps"}); v && v->is_number()) c->layer_norm_epsilon = v->get<double>();
+  if (const Json* v = part({"layers", "0", "dec_attn", "layer_norm", "eps"}); v && v->is_number()) {
+    c->layer_norm_epsilon = v->get<double>();
+    if (!(c->layer_norm_epsilon >= 0 && c->layer_norm_epsilon <= 1))
+      return Malformed("is out of range").Where("attribute 'layers.0.dec_attn.layer_norm.eps'").Got(c->layer_norm_epsilon, "a number from 0 to 1");
+  }
   c->untie_r = !Find(checkpoint, "r_w_bias") && Find(checkpoint, "layers.0.dec_attn.r_w_bias");
   return {};
 }
