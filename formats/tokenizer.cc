@@ -66,16 +66,14 @@ Status Truncate(Encoding* a, Encoding* b, int64_t room, Truncation strategy, boo
 
 }  // namespace
 
-Encoding Tokenizer::Join(Encoding first, const Encoding* second, bool) const {
+Encoding Tokenizer::Join(Encoding first, const Encoding* second, const EncodeOptions&) const {
   first.type_ids.assign(first.ids.size(), 0);
   if (!first.offsets.empty()) first.sequence.assign(first.ids.size(), 0);
   if (!second) return first;
-  const size_t count = first.ids.size();
   Encoding plain = *second;
   plain.type_ids.assign(plain.ids.size(), 1);
   if (!plain.offsets.empty()) plain.sequence.assign(plain.ids.size(), 1);
   Append(plain, 0, Length(plain), &first);
-  (void)count;
   return first;
 }
 
@@ -94,11 +92,18 @@ Result<Encoding> Tokenizer::EncodeBoth(std::string_view a, const std::string_vie
     const int64_t room = limits.max_length - (options.special_tokens ? SpecialCount(b != nullptr) : 0);
     TERN_RETURN_IF_ERROR(Truncate(&first, second ? &*second : nullptr, room, limits.truncation, limits.truncate_left));
   }
-  return Join(std::move(first), second ? &*second : nullptr, options.special_tokens);
+  Encoding out = Join(std::move(first), second ? &*second : nullptr, options);
+  if (options.pieces && out.pieces.size() != out.ids.size()) {
+    out.pieces.clear();
+    for (int32_t id : out.ids) out.pieces.push_back(PieceOf(id));
+  }
+  return out;
 }
 
 Result<Encoding> Tokenizer::Encode(std::string_view text, const EncodeOptions& options) const { return EncodeBoth(text, nullptr, options); }
-Result<Encoding> Tokenizer::EncodePair(std::string_view a, std::string_view b, const EncodeOptions& options) const { return EncodeBoth(a, &b, options); }
+Result<Encoding> Tokenizer::EncodePair(std::string_view a, std::string_view b, const EncodeOptions& options) const {
+  return EncodeBoth(a, b.empty() && !empty_second_counts() ? nullptr : &b, options);
+}
 
 Result<int64_t> Tokenizer::Count(std::string_view text, bool special_tokens) const {
   auto ids = count_buffers_.Take();
@@ -115,6 +120,14 @@ Result<std::vector<TextWindow>> Tokenizer::EncodeWindows(std::string_view questi
   EncodeOptions options;
   options.pieces = false;
   options.offsets = true;
+  if (context.empty() && !empty_second_counts()) {
+    TextWindow only;
+    options.max_length = max_length;
+    TERN_ASSIGN(only.encoding, Encode(question, options));
+    std::vector<TextWindow> out;
+    out.push_back(std::move(only));
+    return out;
+  }
   TERN_ASSIGN(Encoding first, EncodeAlone(question, options));
   TERN_ASSIGN(Encoding whole, EncodeAlone(context, options));
   const int64_t room = max_length - SpecialCount(true) - Length(first);
@@ -126,7 +139,7 @@ Result<std::vector<TextWindow>> Tokenizer::EncodeWindows(std::string_view questi
     const int64_t end = std::min(begin + room, Length(whole));
     const Encoding part = Slice(whole, begin, end);
     TextWindow window;
-    window.encoding = Join(first, &part, true);
+    window.encoding = Join(first, &part, options);
     // The context's tokens are the last ones of sequence 1.
     const auto& sequence = window.encoding.sequence;
     const auto at = std::find(sequence.begin(), sequence.end(), 1);

@@ -129,8 +129,10 @@ class Tokenizer {
   // How many special tokens Join adds to one text, to a pair.
   virtual int64_t SpecialCount(bool /*pair*/) const { return 0; }
   // Puts one text or a pair together, with special tokens if asked. The default: one behind the other.
-  virtual Encoding Join(Encoding first, const Encoding* second, bool special_tokens) const;
+  virtual Encoding Join(Encoding first, const Encoding* second, const EncodeOptions& options) const;
   virtual FileLimits file_limits() const { return {}; }
+  // False if an empty second text is no second text.
+  virtual bool empty_second_counts() const { return true; }
 
  private:
   Result<Encoding> EncodeBoth(std::string_view a, const std::string_view* b, const EncodeOptions& options) const;

@@ -60,6 +60,9 @@ Result<TokenizerFiles> TokenizerFiles::Deserialize(std::span<const uint8_t> byte
 Result<std::unique_ptr<Tokenizer>> MakeTokenizer(TokenizerFiles files) {
   if (files.kind == "spm") return MakeSpmTokenizer(std::move(files));
   if (files.kind == "bytes") return MakeByteTokenizer(std::move(files));
+  if (files.kind == "json") return MakeJsonTokenizer(std::move(files));
+  for (const char* kind : {"albert", "t5", "reformer", "bert", "gpt2", "roberta"})
+    if (files.kind == kind) return MakeConvertedTokenizer(std::move(files));
   if (files.kind == "transfo-xl" || files.kind.starts_with("xl-")) return MakeXlTokenizer(std::move(files));
   return UsageError(Str("'", Printable(files.kind, 40), "' is not a kind of tokenizer"))
       .Hint("Kinds: spm albert t5 reformer bert gpt2 roberta json transfo-xl xl-pretok xl-lm1b xl-text8 xl-bytes-decimal bytes.");

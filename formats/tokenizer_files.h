@@ -35,6 +35,8 @@ struct TokenizerFiles {
 Result<std::unique_ptr<Tokenizer>> MakeTokenizer(TokenizerFiles files);  // by files.kind
 Result<std::unique_ptr<Tokenizer>> MakeSpmTokenizer(TokenizerFiles files);
 Result<std::unique_ptr<Tokenizer>> MakeByteTokenizer(TokenizerFiles files);
+Result<std::unique_ptr<Tokenizer>> MakeJsonTokenizer(TokenizerFiles files);
+Result<std::unique_ptr<Tokenizer>> MakeConvertedTokenizer(TokenizerFiles files);
 Result<std::unique_ptr<Tokenizer>> MakeXlTokenizer(TokenizerFiles files);  // file "symbols": XlVocabulary
 
 }  // namespace tern

@@ -209,6 +209,10 @@ Result<Json> Windows(const Tokenizer& tokenizer, const Json& request) {
   TERN_ASSIGN(int64_t max_length, IntegerField(request, "max_length", 384, 1, kMaxIds));
   TERN_ASSIGN(int64_t stride, IntegerField(request, "stride", 128, 0, kMaxIds));
   TERN_ASSIGN(Padding padding, PaddingOf(tokenizer, request, max_length));
+  if (request.value("padding", Json()) == true) {  // of windows, "yes" means to their full length
+    padding.longest = false;
+    padding.length = max_length;
+  }
   TERN_ASSIGN(auto windows, tokenizer.EncodeWindows(question, context, max_length, stride));
   int64_t longest = 0;
   for (const TextWindow& window : windows) longest = std::max(longest, static_cast<int64_t>(window.encoding.ids.size()));
@@ -223,7 +227,11 @@ Result<Json> Windows(const Tokenizer& tokenizer, const Json& request) {
     one["ids"] = window.encoding.ids;
     one["token_type_ids"] = window.encoding.type_ids;
     one["offsets"] = Flat(window.encoding.offsets);
-    one["context_tokens"] = {window.first_context_token + shift, window.last_context_token + shift};
+    Json ends = Json::array();  // the first and the last context token, once if they are one
+    const int64_t first = window.first_context_token, last = window.last_context_token;
+    if (last >= first) ends.push_back(first + shift);
+    if (last > first) ends.push_back(last + shift);
+    one["context_tokens"] = std::move(ends);
     list.push_back(std::move(one));
   }
   return Json{{"windows", std::move(list)}};

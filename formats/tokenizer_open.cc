@@ -57,6 +57,13 @@ struct Group {
 const std::vector<Group>* GroupsOf(std::string_view kind) {
   static const auto* kinds = new std::vector<std::pair<std::string_view, std::vector<Group>>>{
       {"spm", {{{"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model"}}}},
+      {"albert", {{{"spiece.model", "tokenizer.model"}}, {{"tokenizer_config.json"}, true}, {{"special_tokens_map.json"}, true}}},
+      {"t5", {{{"spiece.model", "tokenizer.model"}}, {{"tokenizer_config.json"}, true}, {{"special_tokens_map.json"}, true}}},
+      {"reformer", {{{"spiece.model", "tokenizer.model"}}, {{"tokenizer_config.json"}, true}, {{"special_tokens_map.json"}, true}}},
+      {"bert", {{{"vocab.txt"}}, {{"tokenizer_config.json"}, true}, {{"special_tokens_map.json"}, true}}},
+      {"gpt2", {{{"vocab.json"}}, {{"merges.txt"}}, {{"tokenizer_config.json"}, true}, {{"special_tokens_map.json"}, true}}},
+      {"roberta", {{{"vocab.json"}}, {{"merges.txt"}}, {{"tokenizer_config.json"}, true}, {{"special_tokens_map.json"}, true}}},
+      {"json", {{{"tokenizer.json"}}, {{"tokenizer_config.json"}, true}, {{"special_tokens_map.json"}, true}}},
       {"bytes", {}},
   };
   for (const auto& [name, groups] : *kinds)
@@ -70,6 +77,10 @@ bool IsXlKind(std::string_view kind) { return kind == "transfo-xl" || kind == "x
 // What a folder without --kind holds; "" if nothing.
 std::string KindOfFolder(const std::string& folder) {
   const std::string family = FamilyOf(folder);
+  if (Has(folder, "tokenizer.json")) return "json";
+  if (Has(folder, "spiece.model") && (family == "albert" || family == "t5" || family == "reformer")) return family;
+  if (Has(folder, "vocab.json") && Has(folder, "merges.txt")) return family == "roberta" ? "roberta" : "gpt2";
+  if (Has(folder, "vocab.txt") && family != "transfo-xl") return "bert";
   if (Has(folder, "tokenizer.model") || Has(folder, "spiece.model")) return "spm";
   for (const char* name : {"vocab.pkl", "vocab.bin", "cache.pt", "cache.pkl"})
     if (Has(folder, name)) return "xl";  // which one the file itself says
@@ -82,6 +93,9 @@ std::string KindOfFile(const std::string& path, FileKind content) {
   const std::string name = BaseName(path);
   if (name.ends_with(".model")) return "spm";
   if (name == "1b_word_vocab.txt") return "xl-lm1b";
+  if (name == "vocab.json" || name == "merges.txt") return FamilyOf(FolderOf(path)) == "roberta" ? "roberta" : "gpt2";
+  if (content == FileKind::kJson) return "json";
+  if (name == "vocab.txt" || (content == FileKind::kText && name.ends_with(".txt"))) return "bert";
   if (content == FileKind::kPickle || content == FileKind::kZip) return "xl";
   return "";
 }

@@ -116,6 +116,14 @@ Status ReadTrainer(std::string_view bytes, uint64_t base, SpmModel* model) {
       case 24: TERN_RETURN_IF_ERROR(flag(&model->whitespace_as_suffix)); break;
       case 26: TERN_RETURN_IF_ERROR(flag(&model->allow_whitespace_only_pieces)); break;
       case 35: TERN_RETURN_IF_ERROR(flag(&model->byte_fallback)); break;
+      case 40:
+        TERN_RETURN_IF_ERROR(Expect(field, kVarint, "unk_id"));
+        model->trainer_unk_id = static_cast<int64_t>(field.integer);
+        break;
+      case 45:
+        TERN_RETURN_IF_ERROR(Expect(field, kLength, "unk_piece"));
+        model->unk_piece = std::string(field.bytes.substr(0, SpmModel::kMaxPieceBytes));
+        break;
       case 44:
         TERN_RETURN_IF_ERROR(Expect(field, kLength, "unk_surface"));
         if (field.bytes.size() > SpmModel::kMaxPieceBytes) return Malformed("the text of the unknown piece is too long").Where("unk_surface");
@@ -139,6 +147,7 @@ Status ReadNormalizer(std::string_view bytes, uint64_t base, SpmNormalizerSpec* 
       case 2: {
         TERN_RETURN_IF_ERROR(Expect(field, kLength, "precompiled_charsmap"));
         TERN_ASSIGN(spec->charsmap, Charsmap::Parse(field.bytes));
+        spec->charsmap_bytes = std::string(field.bytes);
         break;
       }
       case 3:

@@ -22,6 +22,7 @@ struct SpmPiece {
 
 struct SpmNormalizerSpec {
   std::string name;
+  std::string charsmap_bytes;  // as stored
   Charsmap charsmap;
   bool add_dummy_prefix = true, remove_extra_whitespaces = true, escape_whitespaces = true;
 };
@@ -39,6 +40,8 @@ struct SpmModel {
   std::vector<SpmPiece> pieces;  // index = id
   SpmAlgorithm algorithm = SpmAlgorithm::kUnigram;
   bool byte_fallback = false, whitespace_as_suffix = false, allow_whitespace_only_pieces = false;
+  int64_t trainer_unk_id = 0;           // what the training said, which is what converters go by
+  std::string unk_piece = "<unk>";
   std::string unk_surface = " \xE2\x81\x87 ";
   int32_t unk_id = -1, bos_id = -1, eos_id = -1, pad_id = -1;  // -1: none
   int32_t byte_id[256];                                        // with byte_fallback: ids of <0x00>..<0xFF>

@@ -109,6 +109,12 @@ TEST_CASE("recorded answers of the public tokenizers") {
       ++count;
     }
     CHECK(count > 0);
+    // The same model as the SentencePiece library itself uses it.
+    if (!fs::exists(folder / "spm.jsonl")) continue;
+    auto plain = Tokenizer::Open(folder, "spm");
+    REQUIRE_MESSAGE(plain.ok(), plain.status().message());
+    std::ifstream more(folder / "spm.jsonl");
+    while (std::getline(more, text)) CheckLine(**plain, Json::parse(text));
   }
 }
 
