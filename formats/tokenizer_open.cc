@@ -94,8 +94,8 @@ std::string KindOfFile(const std::string& path, FileKind content) {
   if (name.ends_with(".model")) return "spm";
   if (name == "1b_word_vocab.txt") return "xl-lm1b";
   if (name == "vocab.json" || name == "merges.txt") return FamilyOf(FolderOf(path)) == "roberta" ? "roberta" : "gpt2";
-  if (content == FileKind::kJson) return "json";
-  if (name == "vocab.txt" || (content == FileKind::kText && name.ends_with(".txt"))) return "bert";
+  if (content == FileKind::kJson && !name.ends_with(".txt")) return "json";  // a vocabulary that begins with [PAD] is none
+  if (name == "vocab.txt" || (content == FileKind::kJson && name.ends_with(".txt")) || (content == FileKind::kText && name.ends_with(".txt"))) return "bert";
   if (content == FileKind::kPickle || content == FileKind::kZip) return "xl";
   return "";
 }

@@ -259,6 +259,7 @@ class SpmDecoder final : public TokenDecoder {
       TakeBytes(false, &out);
     } else {
       TakeBytes(true, &out);
+      any_text_ |= !out.empty();
       if (space_seen_ || any_text_) at_start_ = false;
       space_seen_ = false;
       Append(id, piece, &out);
