@@ -7,6 +7,7 @@
 #include "engine/base/utf8.h"
 #include "formats/tokenizer_bytelevel.h"
 #include "formats/tokenizer_charsmap.h"
+#include "formats/tokenizer_classes.h"
 #include "formats/tokenizer_config.h"
 #include "formats/tokenizer_pattern.h"
 #include "formats/tokenizer_unicode.h"
@@ -75,7 +76,7 @@ void Lowercase(NormalizedText* text) {
   Rewriter out(text);
   while (out.at() < text->size()) {
     const Utf8Char c = DecodeUtf8(text->text, out.at());
-    const char32_t lower = c.code == 0x130 ? U'i' : SimpleLower(c.code);
+    const char32_t lower = c.code == 0x130 ? U'i' : library::Lower(c.code);
     if (lower == c.code)
       out.Keep(c.bytes);
     else
@@ -94,15 +95,19 @@ struct Change {
 void Decompose(NormalizedText* text, bool compatible, std::vector<Change>* out) {
   size_t unsorted = 0;  // from here on stand marks that may still be reordered
   auto sort = [&] {
-    std::stable_sort(out->begin() + static_cast<int64_t>(unsorted), out->end(), [](const Change& a, const Change& b) { return CombiningClass(a.code) < CombiningClass(b.code); });
+    std::stable_sort(out->begin() + static_cast<int64_t>(unsorted), out->end(), [](const Change& a, const Change& b) { return library::CombiningClass(a.code) < library::CombiningClass(b.code); });
     unsorted = out->size();
   };
   char32_t parts[32];
   for (size_t i = 0; i < text->size();) {
     const Utf8Char c = DecodeUtf8(text->text, i);
-    const size_t count = tern::Decompose(c.code, compatible, parts);
+    size_t count = 1;
+    if (c.code < 0xA0 || !library::IsDecomposed(c.code))
+      parts[0] = c.code;
+    else
+      count = tern::Decompose(c.code, compatible, parts);
     for (size_t k = 0; k < count; ++k) {
-      if (CombiningClass(parts[k]) == 0) {
+      if (library::CombiningClass(parts[k]) == 0) {
         sort();
         out->push_back({parts[k], k > 0 ? 1 : 0});
         unsorted = out->size();
@@ -120,7 +125,7 @@ void Compose(std::vector<Change>* text) {
   std::optional<size_t> starter;  // index in out
   int last_class = -1;            // of what stands behind the starter; -1: nothing
   for (const Change& c : *text) {
-    const int cc = CombiningClass(c.code);
+    const int cc = library::CombiningClass(c.code);
     if (starter && (last_class < 0 || last_class < cc)) {
       if (const char32_t composite = tern::Compose(out[*starter].code, c.code)) {
         out[*starter].code = composite;
@@ -181,7 +186,7 @@ class LowercaseAll final : public Normalizer {
 class StripAccents final : public Normalizer {
  public:
   Status Run(NormalizedText* text) const override {
-    if (AsciiRun(text->text, 0) < text->size()) Filter(text, [](char32_t c) { return c < 0x300 || !InClass(CharClass::kMark, c); });
+    if (AsciiRun(text->text, 0) < text->size()) Filter(text, [](char32_t c) { return c < 0x300 || !library::IsCombiningMark(c); });
     return {};
   }
 };
@@ -392,7 +397,7 @@ class Bert final : public Normalizer {
       std::vector<Change> changes;
       Decompose(text, false, &changes);
       Apply(text, changes);
-      Filter(text, [](char32_t c) { return c < 0x300 || !InClass(CharClass::kMn, c); });
+      Filter(text, [](char32_t c) { return c < 0x300 || !library::IsNonspacingMark(c); });
     }
     if (lower_) Lowercase(text);
     return {};
@@ -402,7 +407,7 @@ class Bert final : public Normalizer {
   static bool IsControl(char32_t c) {
     if (c == '\t' || c == '\n' || c == '\r') return false;
     if (c < 128) return c < 0x20 || c == 0x7F;
-    return InClass(CharClass::kCc, c) || InClass(CharClass::kCf, c) || InClass(CharClass::kCo, c);
+    return library::IsControl(c);
   }
   static bool IsChinese(char32_t c) {
     return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||

@@ -1,6 +1,7 @@
 #include "formats/tokenizer_pattern.h"
 
 #include "engine/base/utf8.h"
+#include "formats/tokenizer_classes.h"
 #include "formats/tokenizer_config.h"
 #include "formats/tokenizer_unicode.h"
 
@@ -22,7 +23,7 @@ Next KindAt(std::string_view text, size_t at) {
     return {kind, 1};
   }
   const Utf8Char c = DecodeUtf8(text, at);
-  const Kind kind = IsWhiteSpace(c.code) ? Kind::kSpace : InClass(CharClass::kLetter, c.code) ? Kind::kLetter : InClass(CharClass::kNumber, c.code) ? Kind::kNumber : Kind::kOther;
+  const Kind kind = IsWhiteSpace(c.code) ? Kind::kSpace : library::IsLetter(c.code) ? Kind::kLetter : library::IsNumber(c.code) ? Kind::kNumber : Kind::kOther;
   return {kind, c.bytes};
 }
 

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "engine/base/utf8.h"
+#include "formats/tokenizer_classes.h"
 #include "formats/tokenizer_replace.h"
 #include "formats/tokenizer_unicode.h"
 #include "formats/tokenizer_word_cache.h"
@@ -91,7 +92,7 @@ class AddedTokens {
     }
   };
 
-  static bool IsWord(char32_t c) { return InClass(CharClass::kWord, c); }
+  static bool IsWord(char32_t c) { return library::IsWord(c); }
   static size_t CharBefore(std::string_view text, size_t at) {
     do --at;
     while (at > 0 && (static_cast<uint8_t>(text[at]) & 0xC0) == 0x80);

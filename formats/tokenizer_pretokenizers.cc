@@ -4,6 +4,7 @@
 
 #include "engine/base/utf8.h"
 #include "formats/tokenizer_bytelevel.h"
+#include "formats/tokenizer_classes.h"
 #include "formats/tokenizer_config.h"
 #include "formats/tokenizer_pattern.h"
 #include "formats/tokenizer_scripts.h"
@@ -110,7 +111,7 @@ void CutMatches(NormalizedText part, const std::vector<std::pair<size_t, size_t>
 
 bool IsPunctuation(char32_t c) {
   if (c < 128) return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
-  return InClass(CharClass::kPunctuation, c);
+  return library::IsPunctuation(c);
 }
 
 class Sequence final : public PreTokenizer {
@@ -154,7 +155,7 @@ class WhitespaceSplit final : public PreTokenizer {
 class Whitespace final : public PreTokenizer {
  public:
   Status Split(NormalizedText part, std::vector<NormalizedText>* out) const override {
-    auto kind = [](char32_t c) { return InClass(CharClass::kWord, c) ? 1 : IsWhiteSpace(c) ? 0 : 2; };
+    auto kind = [](char32_t c) { return library::IsWord(c) ? 1 : IsWhiteSpace(c) ? 0 : 2; };
     size_t begin = 0;
     int previous = 0;
     for (size_t i = 0; i < part.size();) {
@@ -233,7 +234,7 @@ class Digits final : public PreTokenizer {
  public:
   explicit Digits(bool each) : each_(each) {}
   Status Split(NormalizedText part, std::vector<NormalizedText>* out) const override {
-    CutCharacters(std::move(part), [](char32_t c) { return InClass(CharClass::kNumber, c); }, each_ ? Behavior::kIsolated : Behavior::kContiguous, out);
+    CutCharacters(std::move(part), library::IsNumeric, each_ ? Behavior::kIsolated : Behavior::kContiguous, out);
     return {};
   }
 

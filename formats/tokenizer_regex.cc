@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine/base/utf8.h"
+#include "formats/tokenizer_classes.h"
 #include "formats/tokenizer_unicode.h"
 
 namespace tern {
@@ -14,6 +15,15 @@ namespace {
 constexpr int kInfinite = INT32_MAX;
 constexpr int kMaxRepeat = 1000, kMaxNesting = 24;
 constexpr int64_t kStepsPerByte = 256, kFreeSteps = 100000;
+
+bool Belongs(CharClass which, char32_t c) {
+  switch (which) {
+    case CharClass::kLetter: return library::IsLetter(c);
+    case CharClass::kNumber: return library::IsNumber(c);
+    case CharClass::kWord: return library::IsWord(c);
+    default: return InClass(which, c);
+  }
+}
 
 // A set of characters: ranges and classes, perhaps negated.
 struct CharSet {
@@ -35,7 +45,7 @@ struct CharSet {
     for (auto [first, last] : ranges)
       if (c >= first && c <= last) return true;
     for (auto [which, negate] : classes)
-      if (InClass(which, c) != negate) return true;
+      if (Belongs(which, c) != negate) return true;
     for (const CharSet& part : parts)
       if (part.Slow(c)) return true;
     return false;
