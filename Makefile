@@ -1,6 +1,6 @@
 # The front door. Everything else is CMake.
 #   make            builds ./tern          make test            builds and runs the tests
-#   make run        the bundled model      make test-sanitized  the tests under ASan+UBSan, the threaded ones under TSan
+#   make run        the bundled model      make test-sanitized  tests under ASan+UBSan and TSan (ROOMS="formats runtime" or ROOMS=all for more)
 #   make deps       installs the packages  make check-neon      compiles the kernels for aarch64
 BUILD ?= build
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -29,7 +29,7 @@ test: build
 	@tests/run $(BUILD)
 
 test-sanitized: need-deps
-	@tests/run-sanitized $(JOBS)
+	@tests/run-sanitized $(JOBS) $(ROOMS)
 
 check-neon:
 	@tests/check-neon
