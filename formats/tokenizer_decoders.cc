@@ -308,6 +308,12 @@ Result<StripSettings> ReadStrip(const Json& config) {
   return s;
 }
 
+bool IsType(const Json& config, const char* type) {
+  if (!config.is_object()) return false;
+  auto it = config.find("type");
+  return it != config.end() && *it == type;
+}
+
 template <class Stream, class Settings>
 std::unique_ptr<TextDecoder> New(Settings settings) {
   return std::make_unique<Simple<Stream, Settings>>(std::move(settings));
@@ -320,8 +326,7 @@ Result<std::unique_ptr<TextDecoder>> Make(const Json& config, int depth) {
     TERN_ASSIGN(const Json* list, ConfigArray(config, "decoders"));
     std::vector<std::unique_ptr<TextDecoder>> parts;
     for (size_t i = 0; i < list->size(); ++i) {
-      const bool fused_strip = i + 2 == list->size() && (*list)[i].is_object() && (*list)[i].value("type", "") == "Fuse" && (*list)[i + 1].is_object() &&
-                               (*list)[i + 1].value("type", "") == "Strip";
+      const bool fused_strip = i + 2 == list->size() && IsType((*list)[i], "Fuse") && IsType((*list)[i + 1], "Strip");
       if (fused_strip) {
         TERN_ASSIGN(StripSettings strip, ReadStrip((*list)[i + 1]));
         if (strip.stop == 0) {
@@ -329,11 +334,11 @@ Result<std::unique_ptr<TextDecoder>> Make(const Json& config, int depth) {
           break;
         }
       }
-      const bool last_fuse = i + 1 == list->size() && (*list)[i].is_object() && (*list)[i].value("type", "") == "Fuse";
+      const bool last_fuse = i + 1 == list->size() && IsType((*list)[i], "Fuse");
       if (last_fuse) break;  // all is joined anyway
       TERN_ASSIGN(auto made, Make((*list)[i], depth + 1));
       parts.push_back(std::move(made));
-      if (i + 1 < list->size() && (*list)[i].value("type", "") == "ByteLevel") parts.push_back(New<FuseStream>(None()));  // it gives one token
+      if (i + 1 < list->size() && IsType((*list)[i], "ByteLevel")) parts.push_back(New<FuseStream>(None()));  // it gives one token
     }
     return std::unique_ptr<TextDecoder>(new Sequence(std::move(parts)));
   }

@@ -193,6 +193,8 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Open(const std::string& path, std:
     if (found.empty()) return IoError(Str("a tokenizer of kind ", files.kind, " needs ", group.names[0])).File(path);
     auto bytes = ReadFile(found, TokenizerFiles::kMaxFileBytes);
     if (!bytes.ok()) return bytes.status();
+    const FileKind content = SniffFileKind({reinterpret_cast<const uint8_t*>(bytes->data()), bytes->size()});
+    if (content == FileKind::kGitLfsPointer || content == FileKind::kHtml) return WrongKind(content, "a tokenizer").File(found);
     files.files.emplace_back(group.names[0], std::move(bytes).value());
   }
   return MakeFrom(path, std::move(files));

@@ -277,11 +277,12 @@ class OriginalStream final : public EncodeStream {
   explicit OriginalStream(const OriginalTokenizer& tokenizer) : t_(tokenizer) {}
   Status Push(std::string_view text, std::vector<int32_t>* ids) override {
     if (t_.mode_ == XlMode::kBytes) return t_.Encode(text, ids, nullptr);
+    if (!t_.is_words()) return Characters(utf8_.Push(text), ids);
     rest_ += text;
-    return t_.is_words() ? Lines(ids) : Characters(false, ids);
+    return Lines(ids);
   }
   Status Finish(std::vector<int32_t>* ids) override {
-    if (t_.mode_ == XlMode::kText8) return Characters(true, ids);
+    if (t_.mode_ == XlMode::kText8) return Characters(utf8_.Finish(), ids);
     Status status = t_.AddLines(rest_, ids);
     rest_.clear();
     return status;
@@ -297,12 +298,8 @@ class OriginalStream final : public EncodeStream {
     rest_.erase(0, end + 1);
     return {};
   }
-  Status Characters(bool last, std::vector<int32_t>* ids) {
-    size_t whole = rest_.size();
-    if (!last)
-      while (whole > 0 && rest_.size() - whole < 3 && static_cast<uint8_t>(rest_[whole - 1]) >= 0x80) --whole;  // perhaps part of a character
-    const std::u32string text = ToCodePoints(std::string_view(rest_).substr(0, whole));
-    rest_.erase(0, whole);
+  Status Characters(const std::string& whole, std::vector<int32_t>* ids) {
+    const std::u32string text = ToCodePoints(whole);
     for (char32_t c : text) {
       if (IsPythonSpace(c)) {
         if (started_ && c == ' ') ++spaces_;
@@ -316,6 +313,7 @@ class OriginalStream final : public EncodeStream {
   }
   const OriginalTokenizer& t_;
   std::string rest_;
+  Utf8Gatherer utf8_;
   bool started_ = false;
   int64_t spaces_ = 0;  // they may be the end of the text
 };
