@@ -172,23 +172,49 @@ class NearStage {
         for (size_t j = i + 1; j < entries.size(); ++j) pairs->push_back(PairOf(entries[i], entries[j]));
       return {};
     }
+    if (!o_.pairs && Outsiders(entries) == 0) return {};
     TERN_ASSIGN(PrefixJoin join, PrefixJoin::Build(&sets_, entries, o_.threshold));
     std::vector<uint32_t> found;
-    for (size_t i = 0; i < entries.size(); ++i) {
-      join.Candidates(i, &found);
+    auto query = [&](size_t place, bool only_later) -> Status {
+      join.Candidates(place, &found);
       std::vector<uint64_t> some;
-      for (uint32_t j : found)
-        if (j > i) some.push_back(PairOf(entries[i], entries[j]));
-      TERN_RETURN_IF_ERROR(VerifyPairs(some));
+      for (uint32_t other : found)
+        if (!only_later || other > place) some.push_back(PairOf(entries[place], entries[other]));
+      return VerifyPairs(some);
+    };
+    if (o_.pairs) {  // all of them are to be listed
+      for (size_t place = 0; place < entries.size(); ++place) TERN_RETURN_IF_ERROR(query(place, true));
+      return {};
     }
+    // A few members join most of a family. When several in a row joined nobody, only pairs with a member outside the largest component still matter.
+    constexpr int kMisses = 8;
+    int misses = 0;
+    for (size_t place = 0; place < entries.size() && misses < kMisses; ++place) {
+      if (place % 64 == 32 && Outsiders(entries) == 0) return {};
+      const int64_t before = joins_;
+      TERN_RETURN_IF_ERROR(query(place, false));
+      misses = joins_ == before ? misses + 1 : 0;
+    }
+    const uint32_t largest = LargestRoot(entries).first;
+    for (size_t place = 0; place < entries.size(); ++place)
+      if (entries_.Root(entries[place]) != entries_.Root(largest)) TERN_RETURN_IF_ERROR(query(place, false));
     return {};
   }
 
+  // The root of the component most of the entries belong to, and how many do.
+  std::pair<uint32_t, size_t> LargestRoot(const std::vector<uint32_t>& entries) {
+    std::map<uint32_t, size_t> sizes;
+    for (uint32_t e : entries) ++sizes[entries_.Root(e)];
+    return *std::max_element(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  }
+  size_t Outsiders(const std::vector<uint32_t>& entries) { return entries.size() - LargestRoot(entries).second; }
+
   Status VerifyPairs(const std::vector<uint64_t>& pairs) {
-    constexpr size_t kBatch = 1 << 14, kChunk = 256;
+    // Batches grow: the first few of a family already join most of it, and pairs that are joined are skipped in the next batch.
+    constexpr size_t kLargest = 1 << 14, kChunk = 256;
     std::vector<double> similarity;
-    for (size_t from = 0; from < pairs.size(); from += kBatch) {
-      size_t n = std::min(kBatch, pairs.size() - from);
+    for (size_t from = 0, batch = 64, n; from < pairs.size(); from += n, batch = std::min(2 * batch, kLargest)) {
+      n = std::min(batch, pairs.size() - from);
       similarity.assign(n, -1);
       auto verify = [&](int64_t chunk, int worker) -> Status {
         for (size_t i = static_cast<size_t>(chunk) * kChunk; i < std::min(n, static_cast<size_t>(chunk + 1) * kChunk); ++i) {
@@ -202,6 +228,7 @@ class NearStage {
       for (size_t i = 0; i < n; ++i) {
         if (!(similarity[i] >= o_.threshold)) continue;
         entries_.Join(static_cast<uint32_t>(pairs[from + i] >> 32), static_cast<uint32_t>(pairs[from + i]));
+        ++joins_;
         if (o_.pairs) verified_[pairs[from + i]] = similarity[i];
       }
     }
@@ -308,6 +335,7 @@ class NearStage {
   BandKeys::Meetings meetings_;
   ShingleSets sets_;
   UnionFind entries_{0};
+  int64_t joins_ = 0;
   std::map<uint64_t, double> verified_;  // with --pairs
   std::vector<Buffers> buffers_;
 };

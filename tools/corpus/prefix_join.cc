@@ -20,6 +20,7 @@ Result<PrefixJoin> PrefixJoin::Build(ShingleSets* sets, const std::vector<uint32
   }
   std::vector<std::pair<uint32_t, uint64_t>> ranked;
   join.prefixes_.resize(entries.size());
+  join.seen_by_.assign(entries.size(), 0);
   for (size_t place = 0; place < entries.size(); ++place) {
     const int64_t size = sets->SizeOf(entries[place]);
     TERN_ASSIGN(const uint64_t* set, sets->Get(entries[place], &buffer));
@@ -38,15 +39,17 @@ Result<PrefixJoin> PrefixJoin::Build(ShingleSets* sets, const std::vector<uint32
   return join;
 }
 
-void PrefixJoin::Candidates(size_t place, std::vector<uint32_t>* out) const {
+void PrefixJoin::Candidates(size_t place, std::vector<uint32_t>* out) {
   out->clear();
+  const uint32_t query = static_cast<uint32_t>(place) + 1;
+  seen_by_[place] = query;
   for (uint64_t element : prefixes_[place]) {
-    const std::vector<uint32_t>& places = places_of_.find(element)->second;
-    out->insert(out->end(), places.begin(), places.end());
+    for (uint32_t other : places_of_.find(element)->second) {
+      if (seen_by_[other] == query) continue;
+      seen_by_[other] = query;
+      out->push_back(other);
+    }
   }
-  std::sort(out->begin(), out->end());
-  out->erase(std::unique(out->begin(), out->end()), out->end());
-  out->erase(std::remove(out->begin(), out->end(), static_cast<uint32_t>(place)), out->end());
 }
 
 }  // namespace tern::corpus

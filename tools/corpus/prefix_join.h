@@ -16,12 +16,13 @@ class PrefixJoin {
  public:
   // `entries`: of `sets`, ascending, each once. They are read twice here.
   static Result<PrefixJoin> Build(ShingleSets* sets, const std::vector<uint32_t>& entries, double threshold);
-  // Places in `entries` of sets that may reach the threshold with entries[place], itself not among them; ascending.
-  void Candidates(size_t place, std::vector<uint32_t>* out) const;
+  // Places in `entries` of sets that may reach the threshold with entries[place], itself not among them; each once, in any order. One thread.
+  void Candidates(size_t place, std::vector<uint32_t>* out);
 
  private:
   std::vector<std::vector<uint64_t>> prefixes_;
   std::unordered_map<uint64_t, std::vector<uint32_t>> places_of_;
+  std::vector<uint32_t> seen_by_;  // per place: the last query that found it, plus one
 };
 
 // The least size of a set that can reach `threshold` with one of `size` (a little below, for rounding).

@@ -64,10 +64,9 @@ void ShingleReader::Read(std::string_view text, std::vector<uint64_t>* out) {
   if (!by_char) {
     int64_t chars = 0, unspaced = 0;
     words_.Reset(text);
-    if (word_hashes_.size() < text.size() / 2 + 1) word_hashes_.resize(text.size() / 2 + 1);  // a word and what separates it are two bytes
-    uint64_t* hashes = word_hashes_.data();
     while (words_.Next(&word)) {
-      hashes[words++] = HashWord(word.text, seed_);
+      if (words == word_hashes_.size()) word_hashes_.resize(2 * words + 64);
+      word_hashes_[words++] = HashWord(word.text, seed_);
       if (word.ascii) {
         chars += static_cast<int64_t>(word.text.size());
         continue;
