@@ -7,6 +7,12 @@
 namespace tern {
 namespace {
 
+std::string Joined(const std::vector<std::string>& parts) {
+  std::string out;
+  for (const std::string& p : parts) out += (out.empty() ? "" : "\n") + p;
+  return out;
+}
+
 class Dedup : public Command {
  public:
   void Declare(Arguments& args) override {
@@ -16,6 +22,7 @@ class Dedup : public Command {
     args.Flag("--near", &options_.near, "documents that share most of their shingles (MinHash, verified exactly)");
     args.Flag("--lines", &options_.lines, "lines seen before");
     args.Flag("--substr", &options_.substr, "stretches of text seen before");
+    args.Texts("--against", &options_.common.references, "a corpus already used, or the folder of an earlier run: what it holds counts as seen").ValueName("REF");
     args.Text("--keep", &keep_, "which of several stays: longest, first or score:FIELD").ValueName("RULE");
     args.Choice("--scope", &scope_, {"global", "source"}, "duplicates over all inputs, or only inside each input");
     args.Heading("Exact and lines");
@@ -50,7 +57,7 @@ class Dedup : public Command {
     if (!options_.exact && !options_.near && !options_.lines && !options_.substr) options_.exact = options_.near = true;
     auto flag = [](bool on) { return std::string(on ? "true" : "false"); };
     corpus_.parameters = {{"exact", flag(options_.exact)}, {"near", flag(options_.near)}, {"lines", flag(options_.lines)}, {"substr", flag(options_.substr)},
-                          {"keep", keep_}, {"scope", scope_}, {"normalize", normalize_}, {"min-line", std::to_string(options_.min_line)},
+                          {"against", Joined(options_.common.references)}, {"keep", keep_}, {"scope", scope_}, {"normalize", normalize_}, {"min-line", std::to_string(options_.min_line)},
                           {"threshold", Str(options_.threshold)}, {"unit", unit_}, {"bands", bands_}, {"cluster", cluster_}, {"max-cluster", max_cluster_},
                           {"pairs", flag(options_.pairs)}, {"min-bytes", std::to_string(options_.min_bytes)}, {"min-words", std::to_string(options_.min_words)},
                           {"cut-all", flag(options_.cut_all)}, {"passes", std::to_string(options_.passes)}};

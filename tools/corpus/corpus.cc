@@ -21,7 +21,7 @@ struct Corpus::State {
   std::unique_ptr<BlockSource> source;
   std::vector<BlockPlace> places;
   int threads = 1;
-  int64_t documents = 0, bad = 0, line = 0, read_bytes = 0;
+  int64_t documents = 0, reference_documents = 0, bad = 0, line = 0;
   int line_file = -1;
   bool first_done = false;
   std::chrono::steady_clock::time_point told{};
@@ -37,10 +37,11 @@ struct Corpus::State {
     block->first_doc = place.first_doc = documents;
     block->first_line = place.first_line = line;
     documents += static_cast<int64_t>(block->records.size());
+    if (s.reference) reference_documents = documents;
     s.documents += static_cast<int64_t>(block->records.size());
     line += block->lines;
     for (const Record& r : block->records)
-      if (r.bad) ++bad, ++s.bad;
+      if (r.bad) ++s.bad, bad += !s.reference;
     places.push_back(place);
   }
 
@@ -70,6 +71,7 @@ Corpus::~Corpus() = default;
 const std::vector<Source>& Corpus::sources() const { return state_->sources; }
 int Corpus::threads() const { return state_->threads; }
 int64_t Corpus::documents() const { return state_->documents; }
+int64_t Corpus::reference_documents() const { return state_->reference_documents; }
 int64_t Corpus::bad() const { return state_->bad; }
 int64_t Corpus::blocks() const { return static_cast<int64_t>(state_->places.size()); }
 int64_t Corpus::FirstDocOf(int64_t block) const { return state_->places[static_cast<size_t>(block)].first_doc; }
@@ -145,8 +147,9 @@ Status Corpus::Pass(const PassOptions& pass, const Work& work, const InOrder& in
 
 Status Corpus::CheckBadShare() const {
   const State& s = *state_;
-  if (s.options.yes || s.bad * 100 <= s.documents) return {};
-  return Malformed(Str(s.bad, " of ", s.documents, " records are malformed, more than 1 %"))
+  const int64_t documents = s.documents - s.reference_documents;
+  if (s.options.yes || s.bad * 100 <= documents) return {};
+  return Malformed(Str(s.bad, " of ", documents, " records are malformed, more than 1 %"))
       .File(s.options.output + "/bad.jsonl")
       .Hint("The list says why; --yes sets them aside and goes on");
 }
@@ -179,7 +182,7 @@ void AppendJsonString(std::string_view text, std::string* out) {
 void AppendPlace(const Corpus& corpus, const Block& block, size_t index, std::string* out) {
   const Record& record = block.records[index];
   *out += "{\"doc\":";
-  *out += std::to_string(block.DocOf(index));
+  AppendPart(out, corpus.ShownDoc(block.DocOf(index)));
   *out += ",\"id\":";
   *out += record.id_json.empty() ? std::string_view("null") : record.id_json;
   *out += ",\"file\":";

@@ -28,7 +28,8 @@ struct Source {
   std::string path;         // as given or found; "-" for standard input
   std::string kept_name;    // its name under kept/: without .gz/.zst, with "INDEX-" for all inputs if two would be equal
   Format format{};
-  int64_t index = 0;
+  bool reference = false;   // of options.references: nothing of it is kept or removed
+  int64_t index = 0;        // among the inputs, or among the references
   // Known after the first pass.
   int64_t bytes = 0;        // uncompressed
   int64_t packed_bytes = -1;  // on disk; -1 for a pipe
@@ -60,8 +61,9 @@ class Corpus {
   int64_t blocks() const;
   int64_t FirstDocOf(int64_t block) const;
   int64_t BlockOf(int64_t doc) const;  // the block that holds it
-  // The number a person knows the document by: see AppendPlace.
-  int64_t ShownDoc(int64_t doc) const { return doc; }
+  // References come first: documents [0, reference_documents()). The inputs are shown as if there were none: ShownDoc is negative for a reference.
+  int64_t reference_documents() const;
+  int64_t ShownDoc(int64_t doc) const { return doc - reference_documents(); }
 
   // `work` runs on any thread, blocks in any order; `in_order` runs on one thread at a time, block after block. Either may be empty. The first failure
   // ends the pass. Blocks are reused afterwards: nothing may point into them.

@@ -45,6 +45,7 @@ class Run {
   Run(const DedupOptions& options, Json* report) : o_(options), report_(*report) {}
 
   Status All() {
+    if (o_.per_source && !o_.common.references.empty()) return UsageError("--scope source and --against contradict each other");
     TERN_ASSIGN(corpus_, Corpus::Open(o_.common));
     TERN_ASSIGN(out_, OutputFolder::Create(o_.common));
     if (out_->complete()) {
@@ -124,7 +125,7 @@ class Run {
       s.length.push_back(static_cast<uint32_t>(record.text.size()));
       if (o_.keep == KeepRule::kScore) s.score.push_back(record.score);
       s.fate.push_back(record.bad ? Fate::kBad : Fate::kHere);
-      text_bytes_in_ += static_cast<int64_t>(record.text.size());
+      if (!corpus_->sources()[static_cast<size_t>(block.file)].reference) text_bytes_in_ += static_cast<int64_t>(record.text.size());
       TERN_RETURN_IF_ERROR(s.ids.Append(record.id_json));
       if (o_.exact && keys.has_exact[i]) TERN_RETURN_IF_ERROR(exact_->Append(keys.exact[i], first + static_cast<uint32_t>(i)));
     }
@@ -148,7 +149,8 @@ class Run {
     DedupState& s = *state_;
     int64_t kept = 0, kept_bytes = 0;
     int64_t gone[6] = {};
-    for (size_t i = 0; i < s.fate.size(); ++i) {
+    const int64_t references = corpus_->reference_documents();
+    for (size_t i = static_cast<size_t>(references); i < s.fate.size(); ++i) {
       ++gone[static_cast<int>(s.fate[i])];
       if (s.fate[i] == Fate::kHere) ++kept, kept_bytes += s.length[i];
     }
@@ -156,9 +158,10 @@ class Run {
     int64_t removed = 0;
     for (Fate f : {Fate::kExact, Fate::kNear, Fate::kLines, Fate::kSubstr})
       if (int64_t n = gone[static_cast<int>(f)]) reasons[FateName(f)] = n, removed += n;
-    report_ = Json{{"verb", "dedup"}, {"documents", s.documents()}, {"bad", gone[static_cast<int>(Fate::kBad)]}, {"kept", kept}, {"removed", removed}, {"reasons", reasons},
+    report_ = Json{{"verb", "dedup"}, {"documents", s.documents() - references}, {"bad", gone[static_cast<int>(Fate::kBad)]}, {"kept", kept}, {"removed", removed}, {"reasons", reasons},
                    {"text_bytes_in", text_bytes_in_}, {"text_bytes_kept", kept_bytes}};
     if (o_.near) report_["largest_cluster"] = s.largest_near_cluster;
+    if (references > 0) report_["against_documents"] = references;
     report_["clusters"] = s.clusters_written;
     report_["lines"] = Json{{"spans", s.line_spans}, {"bytes", s.line_bytes}};
     report_["substr"] = Json{{"spans", s.substr_spans}, {"bytes", s.substr_bytes}};

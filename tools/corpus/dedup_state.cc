@@ -4,6 +4,7 @@
 #include <random>
 
 #include "engine/base/memory.h"
+#include "engine/base/utf8.h"
 
 namespace tern::corpus {
 
@@ -31,6 +32,7 @@ DedupState::DedupState(const DedupOptions& o, Corpus& c, OutputFolder& f)
 }
 
 bool DedupState::Better(uint32_t a, uint32_t b) const {
+  if (reference(a) != reference(b)) return reference(a);
   switch (options.keep) {
     case KeepRule::kLongest:
       if (length[a] != length[b]) return length[a] > length[b];
@@ -47,23 +49,43 @@ Status DedupState::Take(Clusters* clusters, Fate fate_of_removed, const std::fun
   std::sort(clusters->list.begin(), clusters->list.end(), [&](const Clusters::One& a, const Clusters::One& b) { return clusters->members[a.begin] < clusters->members[b.begin]; });
   std::string lines;
   for (const Clusters::One& c : clusters->list) {
+    const uint32_t* first = clusters->members.data() + c.begin;
+    const uint32_t* last = first + c.size;
+    while (first != last && reference(*first)) ++first;  // references come first; they are not removed and not listed
+    if (first == last) continue;
     const int64_t number = clusters_written++;
-    AppendParts(&lines, "{\"cluster\":", number, ",\"stage\":\"", FateName(fate_of_removed), "\",\"keeper\":", corpus.ShownDoc(c.keeper), ",\"size\":", c.size, ",\"members\":[");
-    for (size_t i = 0; i < c.size; ++i) {
-      uint32_t member = clusters->members[c.begin + i];
-      if (i > 0) lines += ',';
-      AppendPart(&lines, corpus.ShownDoc(member));
-      if (member == c.keeper) continue;
-      fate[member] = fate_of_removed;
-      removals.push_back({member, c.keeper, number, similarity ? similarity(c.keeper, member) : 1.0});
+    AppendParts(&lines, "{\"cluster\":", number, ",\"stage\":\"", FateName(fate_of_removed), "\",\"keeper\":");
+    if (reference(c.keeper)) lines += "null";
+    else AppendPart(&lines, corpus.ShownDoc(c.keeper));
+    AppendParts(&lines, ",\"size\":", last - first, ",\"members\":[");
+    for (const uint32_t* member = first; member != last; ++member) {
+      if (member != first) lines += ',';
+      AppendPart(&lines, corpus.ShownDoc(*member));
+      if (*member == c.keeper) continue;
+      fate[*member] = fate_of_removed;
+      removals.push_back({*member, c.keeper, number, similarity ? similarity(c.keeper, *member) : 1.0});
     }
-    lines += "]}\n";
+    lines += "]";
+    if (reference(c.keeper)) TERN_RETURN_IF_ERROR(AppendAgainst(c.keeper, &lines));
+    lines += "}\n";
     if (lines.size() > (1 << 20)) {
       TERN_RETURN_IF_ERROR(out.Append("clusters.jsonl", lines));
       lines.clear();
     }
   }
   return out.Append("clusters.jsonl", lines);
+}
+
+Status DedupState::AppendAgainst(uint32_t doc, std::string* out) {
+  std::string id;
+  TERN_RETURN_IF_ERROR(ids.Find(doc, &id));
+  int64_t before = 0;
+  size_t file = 0;
+  while (before + corpus.sources()[file].documents <= doc) before += corpus.sources()[file++].documents;
+  *out += ",\"against\":{\"file\":";
+  AppendJsonString(ReplaceInvalidUtf8(corpus.sources()[file].path), out);
+  AppendParts(out, ",\"doc\":", doc - before, ",\"id\":", id, "}");
+  return {};
 }
 
 namespace {

@@ -68,6 +68,9 @@ struct DedupState {
 
   int64_t documents() const { return static_cast<int64_t>(fate.size()); }
   bool here(uint32_t doc) const { return fate[doc] == Fate::kHere; }
+  bool reference(uint32_t doc) const { return doc < corpus.reference_documents(); }  // stays whatever it is, and is preferred to any input
+  // Appends ,"against":{"file":..,"doc":..,"id":..}: a reference, by its number in its file.
+  Status AppendAgainst(uint32_t doc, std::string* out);
   // Whether `a` is to be kept rather than `b`.
   bool Better(uint32_t a, uint32_t b) const;
   // Sorts the clusters by their smallest member, appends them to clusters.jsonl, and marks all members but the keepers as removed.

@@ -70,14 +70,18 @@ Status AddPattern(const std::string& pattern, std::vector<std::string>* out) {
 
 }  // namespace
 
-Result<std::vector<Source>> FindSources(const CommonOptions& options) {
+namespace {
+
+// Files, folders, patterns -> files. A folder that a run of ours wrote stands for what it kept.
+Result<std::vector<std::string>> FindPaths(const std::vector<std::string>& inputs, bool references) {
   std::vector<std::string> paths;
   int standard_inputs = 0;
-  for (const std::string& input : options.inputs) {
+  for (std::string input : inputs) {
     if (input == "-") {
-      if (++standard_inputs > 1) return UsageError("standard input is given twice");
+      if (++standard_inputs > 1 || references) return UsageError(references ? "standard input cannot be a reference" : "standard input is given twice");
       paths.push_back(input);
     } else if (IsFolder(input)) {
+      if (references && FileExists(input + "/manifest.json") && IsFolder(input + "/kept")) input += "/kept";
       size_t before = paths.size();
       AddFolder(input, 0, &paths);
       if (paths.size() == before) return IoError("the folder holds no .jsonl, .ndjson, .csv, .tsv or .txt files (also .gz, .zst)").File(input);
@@ -89,13 +93,24 @@ Result<std::vector<Source>> FindSources(const CommonOptions& options) {
       return IoError(Str("cannot open: ", std::strerror(ENOENT))).File(input);
     }
   }
+  return paths;
+}
+
+}  // namespace
+
+Result<std::vector<Source>> FindSources(const CommonOptions& options) {
+  TERN_ASSIGN(std::vector<std::string> references, FindPaths(options.references, true));
+  TERN_ASSIGN(std::vector<std::string> paths, FindPaths(options.inputs, false));
   if (paths.empty()) return UsageError("no inputs").Hint("Name files, folders or patterns, or - for standard input");
+  const size_t reference_count = references.size();
+  paths.insert(paths.begin(), references.begin(), references.end());
   std::vector<Source> sources;
   std::map<std::string, int> uses;
   for (const std::string& path : paths) {
     Source s;
     s.path = path;
-    s.index = static_cast<int64_t>(sources.size());
+    s.reference = sources.size() < reference_count;
+    s.index = static_cast<int64_t>(s.reference ? sources.size() : sources.size() - reference_count);
     s.format = options.format;
     if (EndsWith(WithoutPacking(path), ".parquet") && options.format == Format::kAuto)
       return Malformed("Parquet is not read").File(path).Hint("Convert it to JSONL first, for example with pandas: read_parquet(..).to_json(.., orient='records', lines=True)");
@@ -105,7 +120,7 @@ Result<std::vector<Source>> FindSources(const CommonOptions& options) {
       if (s.format == Format::kAuto) s.format = FormatByName(path);
       s.kept_name = std::string(WithoutPacking(BaseName(path)));
     }
-    ++uses[s.kept_name];
+    if (!s.reference) ++uses[s.kept_name];
     sources.push_back(std::move(s));
   }
   bool twice = std::any_of(uses.begin(), uses.end(), [](const auto& use) { return use.second > 1; });

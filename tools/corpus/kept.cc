@@ -29,6 +29,7 @@ class Writer {
     s_.out.OpenKept(s_.corpus);
     TERN_RETURN_IF_ERROR(s_.out.Touch("removed.jsonl"));
     PassOptions pass{.stage = "writing"};
+    pass.want = [this](int64_t block) { return s_.corpus.FirstDocOf(block) >= s_.corpus.reference_documents(); };
     pass.parse_block = [this](int64_t block) { return HasCut(block); };
     return s_.corpus.Pass(
         pass, [this](Block& block, int) { return Prepare(block); }, [this](Block& block) { return Write(block); });
@@ -67,7 +68,13 @@ class Writer {
       if (fate == Fate::kExact || fate == Fate::kNear) {
         auto it = std::lower_bound(s_.removals.begin(), s_.removals.end(), doc, [](const Removal& r, uint32_t d) { return r.doc < d; });
         TERN_RETURN_IF_ERROR(s_.ids.Find(it->kept, &id));
-        AppendParts(&written->removed, ",\"kept\":", s_.corpus.ShownDoc(it->kept), ",\"kept_id\":", id, ",\"similarity\":");
+        if (s_.reference(it->kept)) {
+          written->removed += ",\"kept\":null,\"kept_id\":null";
+          TERN_RETURN_IF_ERROR(s_.AppendAgainst(it->kept, &written->removed));
+        } else {
+          AppendParts(&written->removed, ",\"kept\":", s_.corpus.ShownDoc(it->kept), ",\"kept_id\":", id);
+        }
+        written->removed += ",\"similarity\":";
         AppendDouble(it->similarity, &written->removed);
         AppendParts(&written->removed, ",\"cluster\":", it->cluster);
       }

@@ -109,7 +109,7 @@ class LineStage {
       size_t first = 0;
       for (size_t i = 1; i < keys.size(); ++i) {
         if (keys[i].high != keys[first].high || keys[i].low != keys[first].low) first = i;
-        else found.push_back({keys[i].doc, keys[i].line, keys[first].doc});
+        else if (!s_.reference(keys[i].doc)) found.push_back({keys[i].doc, keys[i].line, keys[first].doc});
       }
       std::lock_guard lock(mu);
       repeated_.insert(repeated_.end(), found.begin(), found.end());
@@ -146,7 +146,7 @@ class LineStage {
             ForLines(block.records[static_cast<size_t>(doc - block.first_doc)].text, [&](uint32_t number, size_t begin, std::string_view line) {
               if (next != end && next->doc == doc && next->line == number) {
                 AppendParts(&result->spans, "{\"doc\":", s_.corpus.ShownDoc(doc), ",\"stage\":\"lines\",\"pass\":1,\"begin\":", begin, ",\"end\":", begin + line.size(),
-                            ",\"first_doc\":", s_.corpus.ShownDoc(next->first_doc), "}\n");
+                            ",\"first_doc\":", s_.reference(next->first_doc) ? std::string("null") : std::to_string(s_.corpus.ShownDoc(next->first_doc)), "}\n");
                 result->cuts.push_back({doc, static_cast<uint32_t>(begin), static_cast<uint32_t>(begin + line.size())});
                 ++result->count, result->bytes += static_cast<int64_t>(line.size());
                 ++next;

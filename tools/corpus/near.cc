@@ -84,7 +84,8 @@ Result<BandKeys::Meetings> BandKeys::Run(DedupState* state) {
           if (known.emplace(digest.low, digest.high).second) all.groups.push_back(std::move(group));
         } else {
           for (size_t k = i; k < j; ++k)
-            for (size_t l = k + 1; l < j; ++l) pairs.push_back(PairOf(static_cast<uint32_t>(records[k]), static_cast<uint32_t>(records[l])));
+            for (size_t l = k + 1; l < j; ++l)
+              if (!state->reference(static_cast<uint32_t>(records[l]))) pairs.push_back(PairOf(static_cast<uint32_t>(records[k]), static_cast<uint32_t>(records[l])));
         }
         i = j;
       }
@@ -122,9 +123,12 @@ class NearStage {
     if (o_.pairs) TERN_RETURN_IF_ERROR(WritePairs());
     Clusters clusters;
     TERN_RETURN_IF_ERROR(FormClusters(&clusters));
-    int64_t limit = o_.max_cluster > 0 ? o_.max_cluster : static_cast<int64_t>(std::floor(static_cast<double>(s_.documents()) * o_.max_cluster_percent / 100));
+    int64_t limit = o_.max_cluster > 0 ? o_.max_cluster : static_cast<int64_t>(std::floor(static_cast<double>(s_.documents() - s_.corpus.reference_documents()) * o_.max_cluster_percent / 100));
     if (o_.max_cluster < 0) limit = std::max<int64_t>(limit, 100);
-    for (const Clusters::One& c : clusters.list) s_.largest_near_cluster = std::max(s_.largest_near_cluster, static_cast<int64_t>(c.size));
+    for (Clusters::One c : clusters.list) {
+      while (c.size > 0 && s_.reference(clusters.members[c.begin])) ++c.begin, --c.size;
+      s_.largest_near_cluster = std::max(s_.largest_near_cluster, static_cast<int64_t>(c.size));
+    }
     if (s_.largest_near_cluster > limit) *too_large = s_.largest_near_cluster;
     Status failed;
     TERN_RETURN_IF_ERROR(s_.Take(&clusters, Fate::kNear, [&](uint32_t keeper, uint32_t member) {
@@ -298,12 +302,14 @@ class NearStage {
     }
     std::vector<uint32_t> order = docs, candidates;
     std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return s_.Better(a, b); });
-    std::vector<bool> taken(entries.size(), false);
+    std::vector<bool> taken(entries.size(), false), led(entries.size(), false);
     for (uint32_t keeper : order) {
       const size_t at = place_of(keeper);
-      if (taken[at]) continue;
-      taken[at] = true;
-      std::vector<uint32_t> members = docs_of[at];
+      // A reference leads even if an earlier one was alike to it: it is not removed.
+      if (s_.reference(keeper) ? led[at] : taken[at]) continue;
+      std::vector<uint32_t> members{keeper};
+      if (!taken[at]) members = docs_of[at];
+      taken[at] = led[at] = true;
       candidates.clear();
       if (join) join->Candidates(at, &candidates);
       else for (size_t p = 0; p < entries.size(); ++p) candidates.push_back(static_cast<uint32_t>(p));

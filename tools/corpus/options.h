@@ -27,6 +27,7 @@ struct PassProgress {
 struct CommonOptions {
   std::string verb;                  // "dedup"
   std::vector<std::string> inputs;   // files, folders, globs; "-" is standard input
+  std::vector<std::string> references;  // read before the inputs and never written: what they hold counts as seen (dedup --against)
   Format format = Format::kAuto;
   std::string text_field = "text", id_field = "id";  // dotted paths in JSON, column names in CSV
   std::string score_field;           // also read as a number (dedup --keep score:FIELD); empty: none

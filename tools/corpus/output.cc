@@ -57,10 +57,10 @@ Json ParametersJson(const CommonOptions& options) {
 
 Json ManifestJson(const CommonOptions& options, const Corpus& corpus) {
   Json inputs = Json::array();
-  for (const Source& s : corpus.sources()) {
+  for (const Source& s : corpus.sources()) {  // references first, without a name under kept/
     char digest[17];
     std::snprintf(digest, sizeof digest, "%016llx", static_cast<unsigned long long>(s.digest));
-    inputs.push_back(Json{{"file", ReplaceInvalidUtf8(s.path)}, {"format", FormatName(s.format)}, {"kept", s.kept_name}, {"bytes", s.bytes}, {"xxh3", digest}, {"documents", s.documents}, {"bad", s.bad}});
+    inputs.push_back(Json{{"file", ReplaceInvalidUtf8(s.path)}, {"format", FormatName(s.format)}, {"kept", s.reference ? Json(nullptr) : Json(s.kept_name)}, {"bytes", s.bytes}, {"xxh3", digest}, {"documents", s.documents}, {"bad", s.bad}});
   }
   return Json{{"tern", options.version}, {"verb", options.verb}, {"parameters", ParametersJson(options)}, {"inputs", inputs}};
 }
@@ -143,6 +143,10 @@ Status OutputFolder::AdvanceTo(const Corpus& corpus, size_t source) {
     bool made;
     TERN_RETURN_IF_ERROR(MakeFolder(work_ + "/kept", &made));
     const Source& s = corpus.sources()[next_source_];
+    if (s.reference) {
+      ++next_source_;
+      continue;
+    }
     TERN_ASSIGN(FileWriter w, FileWriter::Create(work_ + "/kept/" + s.kept_name));
     TERN_RETURN_IF_ERROR(w.Write(s.csv_header));
     kept_.emplace(std::move(w));
@@ -196,8 +200,9 @@ Status OutputFolder::AppendBad(const Corpus& corpus, const Block& block) {
   std::string lines;
   for (size_t i = 0; i < block.records.size(); ++i) {
     if (!block.records[i].bad) continue;
+    const int64_t shown = corpus.ShownDoc(block.DocOf(i));
     lines += "{\"doc\":";
-    lines += std::to_string(block.DocOf(i));
+    lines += shown < 0 ? "null" : std::to_string(shown);
     lines += ",\"file\":";
     AppendJsonString(ReplaceInvalidUtf8(corpus.sources()[static_cast<size_t>(block.file)].path), &lines);
     lines += Str(",\"line\":", block.LineOf(i), ",\"offset\":", block.records[i].offset, ",\"error\":");

@@ -192,7 +192,7 @@ class SubstrStage {
     for (size_t i = 0; i < texts.docs.size(); ++i) {
       const uint64_t start = texts.text.starts[i], size = texts.text.LengthOf(i);
       spans.clear();
-      marks.ForEach(start, start + size, [&](uint64_t at) {
+      if (!s_.reference(texts.docs[i])) marks.ForEach(start, start + size, [&](uint64_t at) {
         size_t first = static_cast<size_t>(at - start), last = first + static_cast<size_t>(length_);
         if (!spans.empty() && first <= spans.back().last) spans.back().last = last;
         else spans.push_back({first, last});
