@@ -4,6 +4,7 @@
 // point. Everything else separates. "Joined" is the words with one space between them.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -48,22 +49,31 @@ void AppendJoined(std::string_view text, WordReader& words, std::string* out);
 
 namespace internal {
 uint64_t HashLongWord(std::string_view word, uint64_t seed);
-}
+// kWordMasks[8 + n] keeps the first n bytes (in memory) of eight; below 8 none, above 16 all.
+struct WordMasks {
+  uint64_t mask[25];
+  uint64_t operator[](size_t i) const { return mask[i]; }
+};
+inline constexpr WordMasks kWordMasks = [] {
+  WordMasks m{};
+  for (size_t i = 0; i < 25; ++i)
+    for (size_t byte = 0; byte < 8; ++byte)
+      if (byte + 8 < i) m.mask[i] |= uint64_t{0xff} << (std::endian::native == std::endian::little ? 8 * byte : 56 - 8 * byte);
+  return m;
+}();
+}  // namespace internal
 
 // A 64-bit hash of a normalised word. REQUIRES: kWordPadding readable bytes behind it.
 inline uint64_t HashWord(std::string_view word, uint64_t seed) {
   constexpr uint64_t kA = 0x9e3779b97f4a7c15u, kB = 0xd6e8feb86659fd93u;
   const size_t n = word.size();
   if (n > 16) return internal::HashLongWord(word, seed);
-  // Bytes behind the end are cut off by the shift: two loads of eight, of which the second may be empty.
-  uint64_t low, high = 0;
+  // Sixteen bytes, those behind the end masked away: words of all lengths take the same path.
+  uint64_t low, high;
   std::memcpy(&low, word.data(), 8);
-  if (n < 8) {
-    low = n == 0 ? 0 : low << (64 - 8 * n);
-  } else if (n > 8) {
-    std::memcpy(&high, word.data() + 8, 8);
-    high <<= 128 - 8 * n;
-  }
+  std::memcpy(&high, word.data() + 8, 8);
+  low &= internal::kWordMasks[n + 8];
+  high &= internal::kWordMasks[n];
   unsigned __int128 m = static_cast<unsigned __int128>(low ^ seed ^ kA) * (high ^ (kB + n * kA) ^ (seed >> 32));
   return static_cast<uint64_t>(m) ^ static_cast<uint64_t>(m >> 64);
 }
