@@ -1,4 +1,4 @@
-// tern bench gemm: y [M, N] = x [M, K] W^T, W packed before the clock starts.
+// tern bench gemm: y [M, N] = x [M, K] W^T, W packed before the clock starts; with q8, quantising x is part of the product.
 #include <algorithm>
 
 #include "engine/base/checked.h"
@@ -19,17 +19,21 @@ class BenchGemm : public Command {
     args.Integers("--m", &m_, 1, 1 << 20, "rows of x: one or several (default 1,4,16,64,128,512)");
     args.Integers("--n", &n_, 1, 1 << 20, "rows of W; with --k");
     args.Integers("--k", &k_, 1, 1 << 20, "columns of x and W; without both, four shapes of usual layers");
-    args.Text("--type", &type_, "type of W: f32, bf16 or f16").ValueName("TYPE");
+    args.Text("--type", &type_, "type of W: f32, bf16, f16 or q8").ValueName("TYPE");
     args.Integer("--cold-mb", &cold_mb_, 0, 1 << 20, "take matrices in turn that add up to so many megabytes: weights then come from memory");
     flags_.Declare(args);
   }
 
   Status Run(Console& console) override {
     TERN_ASSIGN(const DType type, WeightType());
+    if (type == DType::i8 && std::any_of(k_.begin(), k_.end(), [](int64_t k) { return k > kMostQ8Inputs; })) {
+      return UsageError("too wide for q8").Where("--k").Got("more", Str("at most ", kMostQ8Inputs));
+    }
     if (n_.empty() != k_.empty()) return UsageError("--n and --k are given together or not at all");
     TERN_ASSIGN(const KernelTable* kernels, ChosenKernels());
     std::vector<Shape> shapes = Shapes();
     TERN_ASSIGN(const Machine machine, MeasureMachine(flags_.threads, *kernels));
+    const double q8_peak = type == DType::i8 ? static_cast<double>(flags_.threads) * PeakQ8Gops(*kernels) : 0;
     std::vector<BenchRow> rows;
     Progress progress(console, "measuring", static_cast<int64_t>(shapes.size()), "shapes");
     for (const Shape& shape : shapes) {
@@ -39,7 +43,9 @@ class BenchGemm : public Command {
       TERN_ASSIGN(row.measured, Measure(shape, type, *kernels, console.cancel(), &limits.read_gbps));
       row.work = Str("M=", shape.m, " N=", shape.n, " K=", shape.k, " ", type_, cold_mb_ > 0 ? " cold" : "");
       const double flops = 2.0 * static_cast<double>(shape.m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
+      if (type == DType::i8) limits.fma_gflops = q8_peak;
       SetBound(&row, flops, static_cast<double>(*PackedBytes(type, shape.n, shape.k)), limits);
+      if (type == DType::i8 && row.bound == "FMA") row.bound = "int8";
       row.json = CommonJson("bench gemm", row.measured, machine);
       row.json["gflops"] = flops * 1e-9 / row.measured.Median();
       for (auto [key, value] : {std::pair("m", shape.m), std::pair("n", shape.n), std::pair("k", shape.k)}) row.json[key] = value;
@@ -54,7 +60,8 @@ class BenchGemm : public Command {
     if (type_ == "f32") return DType::f32;
     if (type_ == "bf16") return DType::bf16;
     if (type_ == "f16") return DType::f16;
-    return UsageError("products of this type are not measured").Where("--type").Got("\"" + Printable(type_, 40) + "\"", "f32, bf16 or f16");
+    if (type_ == "q8") return DType::i8;
+    return UsageError("products of this type are not measured").Where("--type").Got("\"" + Printable(type_, 40) + "\"", "f32, bf16, f16 or q8");
   }
 
   std::vector<Shape> Shapes() const {
@@ -83,20 +90,40 @@ class BenchGemm : public Command {
     TERN_ASSIGN(Region x, Allocate(s.m * s.k * 4));
     TERN_ASSIGN(Region y, Allocate(s.m * s.n * 4));
     FillNormal(2, 1, s.m * s.k, reinterpret_cast<float*>(x.data()));
-    const int64_t scratch_bytes = RoundUp(GemmScratchBytes(type, s.m, s.k), 64);
+    const bool q8 = type == DType::i8;
+    const int64_t scratch_bytes = q8 ? 0 : RoundUp(GemmScratchBytes(type, s.m, s.k), 64);
     TERN_ASSIGN(Region scratch, Allocate(scratch_bytes * threads));
+    const int64_t k4 = RoundUp(s.k, 4);
+    TERN_ASSIGN(Region quantised, Allocate(q8 ? s.m * (k4 + 4) : 0));  // rows, then their scales
 
     if (double near = NearReadGbps(threads, kernels, weights.data(), one * copies); near > 0) *read_gbps = near;
     Gang gang(threads);
     int64_t turn = 0;
     auto product = [&]() -> Status {
-      GemmCall call;
-      call.x = reinterpret_cast<const float*>(x.data()), call.ldx = s.k, call.m = s.m;
-      call.w = {weights.data() + turn * one, type, s.n, s.k};
-      call.y = reinterpret_cast<float*>(y.data()), call.ldy = s.n;
-      call.scratch = scratch.data();
+      const PackedMatrix w{weights.data() + turn * one, type, s.n, s.k};
       turn = turn + 1 == copies ? 0 : turn + 1;
-      Split(call, kernels, gang, scratch_bytes);
+      auto* in = reinterpret_cast<const float*>(x.data());
+      auto* out = reinterpret_cast<float*>(y.data());
+      if (q8) {
+        auto* scales = reinterpret_cast<float*>(quantised.data() + s.m * k4);
+        gang.For(s.m, [&](int64_t r, int) { kernels.quantize_row(in + r * s.k, s.k, quantised.data() + r * k4, scales + r); });
+        Split(w, s.m, gang, [&](int64_t begin, int64_t end, int) {
+          GemmQ8Call call;
+          call.x = quantised.data(), call.x_scales = scales, call.ldx = k4, call.m = s.m;
+          call.w = w, call.panel_begin = begin, call.panel_end = end;
+          call.y = out, call.ldy = s.n;
+          kernels.gemm_q8(call);
+        });
+        return {};
+      }
+      Split(w, s.m, gang, [&](int64_t begin, int64_t end, int worker) {
+        GemmCall call;
+        call.x = in, call.ldx = s.k, call.m = s.m;
+        call.w = w, call.panel_begin = begin, call.panel_end = end;
+        call.y = out, call.ldy = s.n;
+        call.scratch = scratch.data() + worker * scratch_bytes;
+        kernels.gemm(call);
+      });
       return {};
     };
     Result<Measured> measured = Status(Code::kInternal, "not run");
@@ -105,19 +132,17 @@ class BenchGemm : public Command {
   }
 
   // Panels (in pairs, what the widest register tile takes) go to whoever is free.
-  static void Split(const GemmCall& call, const KernelTable& kernels, Gang& gang, int64_t scratch_bytes) {
-    const int64_t pairs = CeilDiv(call.w.panels(), 2), macs = call.m * call.w.n * call.w.k;
+  template <class Part>  // void(panel_begin, panel_end, worker)
+  static void Split(const PackedMatrix& w, int64_t m, Gang& gang, Part&& part) {
+    const int64_t pairs = CeilDiv(w.panels(), 2), macs = m * w.n * w.k;
     const int64_t wanted = gang.threads() > 1 && macs >= (1 << 19) ? 4 * gang.threads() : 1;
     const int64_t per_chunk = CeilDiv(pairs, std::min(pairs, wanted));
     gang.For(CeilDiv(pairs, per_chunk), [&](int64_t chunk, int worker) {
-      GemmCall part = call;
-      part.panel_begin = chunk * per_chunk * 2;
-      part.panel_end = std::min(call.w.panels(), (chunk + 1) * per_chunk * 2);
-      part.scratch = static_cast<uint8_t*>(call.scratch) + worker * scratch_bytes;
-      kernels.gemm(part);
+      part(chunk * per_chunk * 2, std::min(w.panels(), (chunk + 1) * per_chunk * 2), worker);
     });
   }
 
+  static constexpr int64_t kMostQ8Inputs = 65536;  // the sum of a row stays within 32 bits
   std::vector<int64_t> m_, n_, k_;
   std::string type_ = "f32";
   int64_t cold_mb_ = 0;
