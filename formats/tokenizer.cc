@@ -17,7 +17,9 @@ void Append(const Encoding& from, int64_t begin, int64_t end, Encoding* to) {
   add(from.pieces, &to->pieces);
 }
 
-int64_t Length(const Encoding& e) { return static_cast<int64_t>(e.ids.size()); }
+int64_t Length(const Encoding& e) {
+  return static_cast<int64_t>(e.ids.size());
+}
 
 Encoding Slice(const Encoding& from, int64_t begin, int64_t end) {
   Encoding out;
@@ -59,7 +61,8 @@ Status Truncate(Encoding* a, Encoding* b, int64_t room, Truncation strategy, boo
   Encoding* target = strategy == Truncation::kOnlyFirst ? a : b;
   const int64_t remove = total - room;
   if (!target || Length(*target) <= remove)
-    return UsageError("the text to be cut is too short to fit max_length").Got(Str(total, " tokens"), Str("at most ", room));
+    return UsageError("the text to be cut is too short to fit max_length")
+        .Got(Str(total, " tokens"), Str("at most ", room));
   Cut(target, Length(*target) - remove, from_left);
   return {};
 }
@@ -77,7 +80,8 @@ Encoding Tokenizer::Join(Encoding first, const Encoding* second, const EncodeOpt
   return first;
 }
 
-Result<Encoding> Tokenizer::EncodeBoth(std::string_view a, const std::string_view* b, const EncodeOptions& options) const {
+Result<Encoding> Tokenizer::EncodeBoth(std::string_view a, const std::string_view* b,
+                                       const EncodeOptions& options) const {
   TERN_ASSIGN(Encoding first, EncodeAlone(a, options));
   std::optional<Encoding> second;
   if (b) {
@@ -100,7 +104,9 @@ Result<Encoding> Tokenizer::EncodeBoth(std::string_view a, const std::string_vie
   return out;
 }
 
-Result<Encoding> Tokenizer::Encode(std::string_view text, const EncodeOptions& options) const { return EncodeBoth(text, nullptr, options); }
+Result<Encoding> Tokenizer::Encode(std::string_view text, const EncodeOptions& options) const {
+  return EncodeBoth(text, nullptr, options);
+}
 Result<Encoding> Tokenizer::EncodePair(std::string_view a, std::string_view b, const EncodeOptions& options) const {
   return EncodeBoth(a, b.empty() && !empty_second_counts() ? nullptr : &b, options);
 }
@@ -116,7 +122,8 @@ Result<int64_t> Tokenizer::Count(std::string_view text, bool special_tokens) con
   return count;
 }
 
-Result<std::vector<TextWindow>> Tokenizer::EncodeWindows(std::string_view question, std::string_view context, int64_t max_length, int64_t stride) const {
+Result<std::vector<TextWindow>> Tokenizer::EncodeWindows(std::string_view question, std::string_view context,
+                                                         int64_t max_length, int64_t stride) const {
   EncodeOptions options;
   options.pieces = false;
   options.offsets = true;
@@ -132,7 +139,8 @@ Result<std::vector<TextWindow>> Tokenizer::EncodeWindows(std::string_view questi
   TERN_ASSIGN(Encoding whole, EncodeAlone(context, options));
   const int64_t room = max_length - SpecialCount(true) - Length(first);
   if (room <= 0 || stride < 0 || (Length(whole) > room && stride >= room))
-    return UsageError("the question and the stride leave no room for the context").Got(Str("room for ", room, " context tokens"), Str("more than the stride of ", stride));
+    return UsageError("the question and the stride leave no room for the context")
+        .Got(Str("room for ", room, " context tokens"), Str("more than the stride of ", stride));
   std::vector<TextWindow> out;
   int64_t begin = 0;
   do {

@@ -28,8 +28,12 @@ const Alphabet& Table() {
 
 }  // namespace
 
-std::string_view ByteLevelCharacter(uint8_t byte) { return Table().characters[byte]; }
-int ByteOfByteLevel(char32_t c) { return c < 512 ? Table().bytes[c] : -1; }
+std::string_view ByteLevelCharacter(uint8_t byte) {
+  return Table().characters[byte];
+}
+int ByteOfByteLevel(char32_t c) {
+  return c < 512 ? Table().bytes[c] : -1;
+}
 
 void ToByteLevel(NormalizedText* text) {
   Rewriter out(text);

@@ -18,7 +18,9 @@ class ByteTokenizer final : public Tokenizer {
     ids.pad = 0;
     return ids;
   }
-  int32_t IdOf(std::string_view piece) const override { return piece.size() == 1 ? static_cast<uint8_t>(piece[0]) + kFirstByte : -1; }
+  int32_t IdOf(std::string_view piece) const override {
+    return piece.size() == 1 ? static_cast<uint8_t>(piece[0]) + kFirstByte : -1;
+  }
   std::string PieceOf(int32_t id) const override {
     return id < kFirstByte || id >= vocab_size() ? std::string() : std::string(1, static_cast<char>(id - kFirstByte));
   }
@@ -59,13 +61,17 @@ class ByteTokenizer final : public Tokenizer {
     Encoding out;
     TERN_RETURN_IF_ERROR(EncodeIds(text, false, &out.ids));
     if (options.pieces)
-      for (char c : text) out.pieces.push_back(static_cast<uint8_t>(c) < 128 ? std::string(1, c) : Str("<", static_cast<int>(static_cast<uint8_t>(c)), ">"));
+      for (char c : text)
+        out.pieces.push_back(static_cast<uint8_t>(c) < 128 ? std::string(1, c)
+                                                           : Str("<", static_cast<int>(static_cast<uint8_t>(c)), ">"));
     return out;
   }
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> MakeByteTokenizer(TokenizerFiles files) { return std::unique_ptr<Tokenizer>(new ByteTokenizer(std::move(files))); }
+Result<std::unique_ptr<Tokenizer>> MakeByteTokenizer(TokenizerFiles files) {
+  return std::unique_ptr<Tokenizer>(new ByteTokenizer(std::move(files)));
+}
 
 }  // namespace tern

@@ -1,6 +1,6 @@
-// Charsmap: the precompiled normalization table of SentencePiece models ("precompiled_charsmap"): a Darts double array from byte strings to
-// NUL-terminated replacements. Checked whole at load - every reachable unit and every replacement - so that walking needs no trust
-// (a hostile table was the cause of CVE-2026-1260).
+// Charsmap: the precompiled normalization table of SentencePiece models ("precompiled_charsmap"): a Darts double array
+// from byte strings to NUL-terminated replacements. Checked whole at load - every reachable unit and every replacement
+// - so that walking needs no trust (a hostile table was the cause of CVE-2026-1260).
 #pragma once
 
 #include <cstdint>

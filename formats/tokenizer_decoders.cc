@@ -37,8 +37,9 @@ std::string Replaced(std::string_view text, std::string_view from, std::string_v
 
 // English clean-up of one token, in the WordPiece decoder's order.
 std::string CleanToken(std::string text) {
-  static constexpr std::string_view kRules[][2] = {{" .", "."},     {" ?", "?"},   {" !", "!"},           {" ,", ","},   {" ' ", "'"},  {" n't", "n't"},
-                                                   {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  static constexpr std::string_view kRules[][2] = {
+      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
   for (const auto& [from, to] : kRules)
     if (text.find(from) != std::string::npos) text = Replaced(text, from, to);
   return text;
@@ -131,13 +132,16 @@ class BpeStream final : public DecoderStream {
 
 int ByteOfToken(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
-  auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1; };
+  auto digit = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+  };
   if (token[3] == '+') return digit(token[4]);
   const int high = digit(token[3]), low = digit(token[4]);
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-// A run of byte tokens is text if it is valid UTF-8 as a whole, else one U+FFFD a byte: it ends where another token comes.
+// A run of byte tokens is text if it is valid UTF-8 as a whole, else one U+FFFD a byte: it ends where another token
+// comes.
 class ByteFallbackStream final : public DecoderStream {
  public:
   explicit ByteFallbackStream(None) {}
@@ -193,7 +197,8 @@ class StripStream final : public DecoderStream {
   const StripSettings& s_;
 };
 
-// Fuse with Strip of the start behind it, as models with byte fallback have it: only the beginning of the text matters, so nothing waits for the end.
+// Fuse with Strip of the start behind it, as models with byte fallback have it: only the beginning of the text matters,
+// so nothing waits for the end.
 class StripStartStream final : public DecoderStream {
  public:
   explicit StripStartStream(const StripSettings& settings) : s_(settings), left_(settings.start) {}
@@ -224,7 +229,8 @@ class ReplaceStream final : public DecoderStream {
   explicit ReplaceStream(const ReplaceSettings& settings) : s_(settings) {}
   void Push(std::string_view token, const Emit& emit) override {
     std::vector<std::pair<size_t, size_t>> matches;
-    if (!s_.pattern.FindAll(token, &matches).ok()) matches.clear();  // a pattern that takes too long leaves the token as it is
+    if (!s_.pattern.FindAll(token, &matches).ok())
+      matches.clear();  // a pattern that takes too long leaves the token as it is
     std::string out;
     size_t at = 0;
     for (auto [begin, end] : matches) {
@@ -284,7 +290,8 @@ class Sequence final : public TextDecoder {
       std::vector<std::unique_ptr<DecoderStream>> parts;
       void Push(std::string_view token, const Emit& emit) override { PushTo(0, token, emit); }
       void Finish(const Emit& emit) override {
-        for (size_t i = 0; i < parts.size(); ++i) parts[i]->Finish([&, i](std::string_view token) { PushTo(i + 1, token, emit); });
+        for (size_t i = 0; i < parts.size(); ++i)
+          parts[i]->Finish([&, i](std::string_view token) { PushTo(i + 1, token, emit); });
       }
       void PushTo(size_t i, std::string_view token, const Emit& emit) {
         if (i == parts.size()) return emit(token);
@@ -338,7 +345,8 @@ Result<std::unique_ptr<TextDecoder>> Make(const Json& config, int depth) {
       if (last_fuse) break;  // all is joined anyway
       TERN_ASSIGN(auto made, Make((*list)[i], depth + 1));
       parts.push_back(std::move(made));
-      if (i + 1 < list->size() && IsType((*list)[i], "ByteLevel")) parts.push_back(New<FuseStream>(None()));  // it gives one token
+      if (i + 1 < list->size() && IsType((*list)[i], "ByteLevel"))
+        parts.push_back(New<FuseStream>(None()));  // it gives one token
     }
     return std::unique_ptr<TextDecoder>(new Sequence(std::move(parts)));
   }
@@ -389,6 +397,8 @@ Result<std::unique_ptr<TextDecoder>> MakeTextDecoder(const Json& config) {
   if (!made.ok()) return Status(made.status()).Where("decoder");
   return made;
 }
-std::unique_ptr<TextDecoder> MakeSpaceJoiner() { return New<SpaceStream>(None()); }
+std::unique_ptr<TextDecoder> MakeSpaceJoiner() {
+  return New<SpaceStream>(None());
+}
 
 }  // namespace tern

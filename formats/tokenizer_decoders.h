@@ -1,5 +1,6 @@
-// The decoders of tokenizer.json: tokens to text, one token after another. A chain of decoders is a chain of streams; what a token's text needs to know
-// of later tokens (bytes of a character, the last token of all) is held back until it is known.
+// The decoders of tokenizer.json: tokens to text, one token after another. A chain of decoders is a chain of streams;
+// what a token's text needs to know of later tokens (bytes of a character, the last token of all) is held back until it
+// is known.
 #pragma once
 
 #include <functional>

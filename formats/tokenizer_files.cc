@@ -65,7 +65,9 @@ Result<std::unique_ptr<Tokenizer>> MakeTokenizer(TokenizerFiles files) {
     if (files.kind == kind) return MakeConvertedTokenizer(std::move(files));
   if (files.kind == "transfo-xl" || files.kind.starts_with("xl-")) return MakeXlTokenizer(std::move(files));
   return UsageError(Str("'", Printable(files.kind, 40), "' is not a kind of tokenizer"))
-      .Hint("Kinds: spm albert t5 reformer bert gpt2 roberta json transfo-xl xl-pretok xl-lm1b xl-text8 xl-bytes-decimal bytes.");
+      .Hint(
+          "Kinds: spm albert t5 reformer bert gpt2 roberta json transfo-xl xl-pretok xl-lm1b xl-text8 xl-bytes-decimal "
+          "bytes.");
 }
 
 }  // namespace tern

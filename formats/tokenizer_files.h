@@ -1,4 +1,5 @@
-// TokenizerFiles: the files a tokenizer is made from, by name, and the makers of each kind. Internal to formats/tokenizer*.cc.
+// TokenizerFiles: the files a tokenizer is made from, by name, and the makers of each kind. Internal to
+// formats/tokenizer*.cc.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,8 @@ struct TokenizerFiles {
     return nullptr;
   }
 
-  // Our bounded layout: "TERNTOK1", kind, count, then name and bytes of each, every string behind its u32 length, XXH3 of all at the end.
+  // Our bounded layout: "TERNTOK1", kind, count, then name and bytes of each, every string behind its u32 length, XXH3
+  // of all at the end.
   std::string Serialize() const;
   static Result<TokenizerFiles> Deserialize(std::span<const uint8_t> bytes);
 };

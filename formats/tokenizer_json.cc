@@ -44,7 +44,9 @@ Status ReadTruncation(const Json& config, PipelineParts* parts) {
   TERN_ASSIGN(parts->max_length, ConfigInteger(*it, "max_length", 512, 0, INT32_MAX));
   TERN_ASSIGN(std::string strategy, ConfigString(*it, "strategy", "LongestFirst"));
   TERN_ASSIGN(std::string direction, ConfigString(*it, "direction", "Right"));
-  parts->truncation = strategy == "OnlyFirst" ? Truncation::kOnlyFirst : strategy == "OnlySecond" ? Truncation::kOnlySecond : Truncation::kLongestFirst;
+  parts->truncation = strategy == "OnlyFirst"    ? Truncation::kOnlyFirst
+                      : strategy == "OnlySecond" ? Truncation::kOnlySecond
+                                                 : Truncation::kLongestFirst;
   parts->truncate_left = direction == "Left";
   return {};
 }
@@ -74,14 +76,16 @@ std::string SpecialName(const Json& config, const char* key) {
   auto it = config.find(key);
   if (it == config.end()) return "";
   if (it->is_string()) return it->get<std::string>();
-  if (it->is_object() && it->contains("content") && (*it)["content"].is_string()) return (*it)["content"].get<std::string>();
+  if (it->is_object() && it->contains("content") && (*it)["content"].is_string())
+    return (*it)["content"].get<std::string>();
   return "";
 }
 
 // The names in tokenizer_config.json and special_tokens_map.json, else what everybody calls them.
 void FindSpecialNames(const TokenizerFiles& files, const std::vector<AddedToken>& added, PipelineParts* parts) {
-  const std::pair<const char*, std::string*> keys[] = {{"bos_token", &parts->bos}, {"eos_token", &parts->eos}, {"unk_token", &parts->unk}, {"pad_token", &parts->pad},
-                                                       {"cls_token", &parts->cls}, {"sep_token", &parts->sep}, {"mask_token", &parts->mask}};
+  const std::pair<const char*, std::string*> keys[] = {
+      {"bos_token", &parts->bos}, {"eos_token", &parts->eos}, {"unk_token", &parts->unk},  {"pad_token", &parts->pad},
+      {"cls_token", &parts->cls}, {"sep_token", &parts->sep}, {"mask_token", &parts->mask}};
   for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"}) {
     const std::string* bytes = files.Find(file);
     if (!bytes) continue;
@@ -89,7 +93,8 @@ void FindSpecialNames(const TokenizerFiles& files, const std::vector<AddedToken>
     if (!config.ok() || !config->is_object()) continue;
     for (auto [key, name] : keys)
       if (name->empty()) *name = SpecialName(*config, key);
-    if (config->contains("clean_up_tokenization_spaces") && (*config)["clean_up_tokenization_spaces"].is_boolean()) parts->clean_up = (*config)["clean_up_tokenization_spaces"].get<bool>();
+    if (config->contains("clean_up_tokenization_spaces") && (*config)["clean_up_tokenization_spaces"].is_boolean())
+      parts->clean_up = (*config)["clean_up_tokenization_spaces"].get<bool>();
   }
   auto known = [&](std::string* name, std::initializer_list<const char*> usual) {
     for (const char* candidate : usual) {
@@ -110,7 +115,8 @@ void FindSpecialNames(const TokenizerFiles& files, const std::vector<AddedToken>
 Result<PipelineParts> ReadParts(const Json& config) {
   if (!config.is_object()) return Malformed("the file must hold an object");
   auto model = config.find("model");
-  if (model == config.end()) return Malformed("the file has no 'model'").Hint("Is this a tokenizer.json of the tokenizers library?");
+  if (model == config.end())
+    return Malformed("the file has no 'model'").Hint("Is this a tokenizer.json of the tokenizers library?");
   PipelineParts parts;
   TERN_ASSIGN(parts.model, MakeVocabModel(*model));
   auto component = [&](const char* key) -> const Json* {

@@ -29,7 +29,8 @@ Result<int64_t> IntegerField(const Json& request, const char* key, int64_t fallb
   if (it == request.end() || it->is_null()) return fallback;
   if (!it->is_number_integer()) return UsageError(Str("'", key, "' must be an integer"));
   const int64_t value = it->get<int64_t>();
-  if (value < least || value > most) return UsageError(Str("'", key, "' is out of range")).Got(value, Str(least, " to ", most));
+  if (value < least || value > most)
+    return UsageError(Str("'", key, "' is out of range")).Got(value, Str(least, " to ", most));
   return value;
 }
 Result<std::vector<int32_t>> IdsField(const Json& request) {
@@ -44,7 +45,12 @@ Result<std::vector<int32_t>> IdsField(const Json& request) {
   return ids;
 }
 
-int HexDigit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+int HexDigit(char c) {
+  return c >= '0' && c <= '9'   ? c - '0'
+         : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                : -1;
+}
 
 Result<std::string> TextOrBytes(const Json& request) {
   auto it = request.find("bytes_hex");
@@ -76,7 +82,8 @@ Result<Json> Plain(const Tokenizer& tokenizer, const Json& request) {
   EncodeOptions options;
   options.pieces = options.offsets = true;
   TERN_ASSIGN(Encoding e, tokenizer.Encode(text, options));
-  // Of bytes that are no text, the pieces are named as the vocabulary has them (a surface could not be written as JSON).
+  // Of bytes that are no text, the pieces are named as the vocabulary has them (a surface could not be written as
+  // JSON).
   if (tokenizer.kind() == "spm" && request.contains("bytes_hex"))
     for (size_t i = 0; i < e.ids.size(); ++i) e.pieces[i] = tokenizer.PieceOf(e.ids[i]);
   Json out;
@@ -112,7 +119,8 @@ Result<Truncation> TruncationOf(const Json& request, const char* key, Truncation
   if (name == "only_first") return Truncation::kOnlyFirst;
   if (name == "only_second") return Truncation::kOnlySecond;
   if (name == "do_not_truncate") return Truncation::kNone;
-  return UsageError(Str("unknown way to truncate '", Printable(name, 40), "'")).Hint("longest_first, only_first, only_second or do_not_truncate.");
+  return UsageError(Str("unknown way to truncate '", Printable(name, 40), "'"))
+      .Hint("longest_first, only_first, only_second or do_not_truncate.");
 }
 
 Result<Json> Truncate(const Tokenizer& tokenizer, const Json& request) {
@@ -135,7 +143,9 @@ Result<Json> Truncate(const Tokenizer& tokenizer, const Json& request) {
 }
 
 // rows x length, or more than kMaxIds.
-int64_t CheckedRows(size_t rows, int64_t length) { return CheckedMul(static_cast<int64_t>(rows), length).value_or(kMaxIds + 1); }
+int64_t CheckedRows(size_t rows, int64_t length) {
+  return CheckedMul(static_cast<int64_t>(rows), length).value_or(kMaxIds + 1);
+}
 
 struct Padding {
   int64_t length = 0, multiple = 0;
@@ -150,7 +160,8 @@ Result<Padding> PaddingOf(const Tokenizer& tokenizer, const Json& request, int64
   if (it != request.end() && it->is_string()) {
     const std::string name = it->get<std::string>();
     if (name != "longest" && name != "max_length" && name != "do_not_pad")
-      return UsageError(Str("unknown way to pad '", Printable(name, 40), "'")).Hint("longest, max_length or do_not_pad.");
+      return UsageError(Str("unknown way to pad '", Printable(name, 40), "'"))
+          .Hint("longest, max_length or do_not_pad.");
     padding.longest = name == "longest";
     if (name == "max_length") padding.length = max_length;
   }
@@ -165,7 +176,9 @@ void Pad(const Padding& padding, int64_t length, Encoding* e) {
   if (e->attention_mask.empty()) e->attention_mask.assign(e->ids.size(), 1);
   const int64_t missing = length - static_cast<int64_t>(e->ids.size());
   if (missing <= 0) return;
-  auto add = [&](auto* list, auto value) { list->insert(padding.left ? list->begin() : list->end(), static_cast<size_t>(missing), value); };
+  auto add = [&](auto* list, auto value) {
+    list->insert(padding.left ? list->begin() : list->end(), static_cast<size_t>(missing), value);
+  };
   add(&e->ids, padding.id);
   add(&e->type_ids, 0);
   add(&e->attention_mask, uint8_t{0});
@@ -215,9 +228,11 @@ Result<Json> Windows(const Tokenizer& tokenizer, const Json& request) {
   }
   TERN_ASSIGN(auto windows, tokenizer.EncodeWindows(question, context, max_length, stride));
   int64_t longest = 0;
-  for (const TextWindow& window : windows) longest = std::max(longest, static_cast<int64_t>(window.encoding.ids.size()));
+  for (const TextWindow& window : windows)
+    longest = std::max(longest, static_cast<int64_t>(window.encoding.ids.size()));
   const int64_t length = padding.longest ? longest : padding.length;
-  if (length > 0 && CheckedRows(windows.size(), length) > kMaxIds) return UsageError("the windows are too large together");
+  if (length > 0 && CheckedRows(windows.size(), length) > kMaxIds)
+    return UsageError("the windows are too large together");
   Json list = Json::array();
   for (TextWindow& window : windows) {
     const size_t plain = window.encoding.ids.size();
@@ -283,7 +298,8 @@ Result<Json> Answer(const Tokenizer& tokenizer, std::string_view line) {
   if (op == "windows") return Windows(tokenizer, request);
   if (op == "decode") return Decode(tokenizer, request);
   if (op == "detokenize") return Detokenize(tokenizer, request);
-  return UsageError(Str("unknown op '", Printable(op, 40), "'")).Hint("plain, pair, truncate, batch, windows, decode or detokenize.");
+  return UsageError(Str("unknown op '", Printable(op, 40), "'"))
+      .Hint("plain, pair, truncate, batch, windows, decode or detokenize.");
 }
 
 }  // namespace

@@ -12,7 +12,9 @@ namespace {
 using Text = std::u32string;
 using View = std::u32string_view;
 
-bool Has(const Text& text, View what) { return text.find(what) != Text::npos; }
+bool Has(const Text& text, View what) {
+  return text.find(what) != Text::npos;
+}
 
 // Every occurrence, left to right, none overlapping.
 void Replace(Text* text, View from, View to) {
@@ -31,10 +33,12 @@ void Replace(Text* text, View from, View to) {
 }
 
 void SqueezeSpaces(Text* text) {
-  text->erase(std::unique(text->begin(), text->end(), [](char32_t a, char32_t b) { return a == ' ' && b == ' '; }), text->end());
+  text->erase(std::unique(text->begin(), text->end(), [](char32_t a, char32_t b) { return a == ' ' && b == ' '; }),
+              text->end());
 }
 
-// Replaces three characters a, middle, b (a and b as the tests say) by a, `with`, b; after a match the search goes on behind b.
+// Replaces three characters a, middle, b (a and b as the tests say) by a, `with`, b; after a match the search goes on
+// behind b.
 template <class A, class B>
 void ReplaceBetween(Text* text, char32_t middle, A is_a, B is_b, View with) {
   if (text->find(middle) == Text::npos) return;
@@ -65,7 +69,8 @@ void NormalizePunctuation(Text* t) {
   }
   Replace(t, U"( ", U"(");
   Replace(t, U" )", U")");
-  ReplaceBetween(t, ' ', IsDecimalDigit, [](char32_t c) { return c == '%'; }, U"");
+  ReplaceBetween(
+      t, ' ', IsDecimalDigit, [](char32_t c) { return c == '%'; }, U"");
   Replace(t, U" :", U":");
   Replace(t, U" ;", U";");
   Replace(t, U"`", U"'");
@@ -80,7 +85,9 @@ void NormalizePunctuation(Text* t) {
     if (c == 0xB4 || c == 0x2018 || c == 0x201A || c == 0x2019) c = '\'';
   Replace(t, U"''", U"\"");
   Replace(t, U"\u2026", U"...");
-  for (View from : {View(U"\u00A0\u00AB\u00A0"), View(U"\u00AB\u00A0"), View(U"\u00AB"), View(U"\u00A0\u00BB\u00A0"), View(U"\u00A0\u00BB"), View(U"\u00BB")}) Replace(t, from, U"\"");
+  for (View from : {View(U"\u00A0\u00AB\u00A0"), View(U"\u00AB\u00A0"), View(U"\u00AB"), View(U"\u00A0\u00BB\u00A0"),
+                    View(U"\u00A0\u00BB"), View(U"\u00BB")})
+    Replace(t, from, U"\"");
   if (t->find(U'\u00A0') != Text::npos) {
     Replace(t, U"\u00A0%", U"%");
     Replace(t, U"n\u00BA\u00A0", U"n\u00BA ");
@@ -126,9 +133,12 @@ void CleanSpaces(Text* t) {
 constexpr View kProtected = U"THISISPROTECTED";
 
 // Case folded as Python's re.IGNORECASE does for the letters of special tokens.
-char32_t Fold(char32_t c) { return c >= 'A' && c <= 'Z' ? c + 32 : c == 0x17F ? U's' : c == 0x212A ? U'k' : c; }
+char32_t Fold(char32_t c) {
+  return c >= 'A' && c <= 'Z' ? c + 32 : c == 0x17F ? U's' : c == 0x212A ? U'k' : c;
+}
 
-// Replaces the protected words, in whatever case they stand, by marks that look like words; gives them in the order in which they were found.
+// Replaces the protected words, in whatever case they stand, by marks that look like words; gives them in the order in
+// which they were found.
 std::vector<Text> Protect(Text* t, const std::vector<std::string>& words) {
   std::vector<Text> found;
   if (words.empty()) return found;
@@ -146,14 +156,16 @@ std::vector<Text> Protect(Text* t, const std::vector<std::string>& words) {
   for (size_t i = 0; i < found.size(); ++i) {
     if (!done.insert(found[i]).second) continue;
     std::string number = std::to_string(i);
-    Replace(t, found[i], Text(kProtected) + ToCodePoints(std::string(number.size() < 3 ? 3 - number.size() : 0, '0') + number));
+    Replace(t, found[i],
+            Text(kProtected) + ToCodePoints(std::string(number.size() < 3 ? 3 - number.size() : 0, '0') + number));
   }
   return found;
 }
 void Unprotect(Text* t, const std::vector<Text>& found) {
   for (size_t i = 0; i < found.size() && Has(*t, kProtected); ++i) {
     std::string number = std::to_string(i);
-    Replace(t, Text(kProtected) + ToCodePoints(std::string(number.size() < 3 ? 3 - number.size() : 0, '0') + number), found[i]);
+    Replace(t, Text(kProtected) + ToCodePoints(std::string(number.size() < 3 ? 3 - number.size() : 0, '0') + number),
+            found[i]);
   }
 }
 
@@ -161,7 +173,8 @@ void PadSymbols(Text* t) {
   Text out;
   out.reserve(t->size() + t->size() / 4);
   for (char32_t c : *t) {
-    const bool plain = moses::IsAlnum(c) || IsPythonSpace(c) || c == '.' || c == '\'' || c == '`' || c == ',' || c == '-';
+    const bool plain =
+        moses::IsAlnum(c) || IsPythonSpace(c) || c == '.' || c == '\'' || c == '`' || c == ',' || c == '-';
     if (plain) {
       out.push_back(c);
     } else {
@@ -177,7 +190,8 @@ void SplitHyphens(Text* t) {
   if (t->find(U'-') == Text::npos) return;
   Text out;
   for (size_t i = 0; i < t->size(); ++i) {
-    const bool between = (*t)[i] == '-' && i > 0 && i + 1 < t->size() && moses::IsAlnum((*t)[i - 1]) && moses::IsAlnum((*t)[i + 1]);
+    const bool between =
+        (*t)[i] == '-' && i > 0 && i + 1 < t->size() && moses::IsAlnum((*t)[i - 1]) && moses::IsAlnum((*t)[i + 1]);
     if (between)
       out += U" @-@ ";
     else
@@ -186,7 +200,8 @@ void SplitHyphens(Text* t) {
   *t = std::move(out);
 }
 
-// A run of k > 1 full stops becomes the word DOT...DOTMULTI of k DOTs, so that no later rule takes it apart; the word, written in a text, counts too.
+// A run of k > 1 full stops becomes the word DOT...DOTMULTI of k DOTs, so that no later rule takes it apart; the word,
+// written in a text, counts too.
 void HideDots(Text* t) {
   if (!Has(*t, U"..") && !Has(*t, U"DOTMULTI.")) return;
   Text out;
@@ -262,10 +277,12 @@ void SplitApostrophes(Text* t) {
   auto alpha = [](char32_t c) { return moses::IsAlpha(c); };
   auto other = [](char32_t c) { return !moses::IsAlpha(c); };
   ReplaceBetween(t, '\'', other, other, U" ' ");
-  ReplaceBetween(t, '\'', [](char32_t c) { return !moses::IsAlpha(c) && !moses::IsNumber(c); }, alpha, U" ' ");
+  ReplaceBetween(
+      t, '\'', [](char32_t c) { return !moses::IsAlpha(c) && !moses::IsNumber(c); }, alpha, U" ' ");
   ReplaceBetween(t, '\'', alpha, other, U" ' ");
   ReplaceBetween(t, '\'', alpha, alpha, U" '");
-  ReplaceBetween(t, '\'', [](char32_t c) { return moses::IsNumber(c); }, [](char32_t c) { return c == 's'; }, U" '");
+  ReplaceBetween(
+      t, '\'', [](char32_t c) { return moses::IsNumber(c); }, [](char32_t c) { return c == 's'; }, U" '");
 }
 
 std::vector<View> Split(View text) {
@@ -286,14 +303,18 @@ std::vector<View> Split(View text) {
 // English words behind which a full stop ends no sentence. Single capitals are such words too.
 bool IsNonbreaking(View prefix) {
   static const auto* words = new std::set<View>{
-      U"Adj", U"Adm", U"Adv", U"Asst", U"Bart", U"Bldg", U"Brig", U"Bros", U"Capt", U"Cmdr", U"Col", U"Comdr", U"Con", U"Corp", U"Cpl", U"DR", U"Dr",
-      U"Drs", U"Ens", U"Gen", U"Gov", U"Hon", U"Hr", U"Hosp", U"Insp", U"Lt", U"MM", U"MR", U"MRS", U"MS", U"Maj", U"Messrs", U"Mlle", U"Mme", U"Mr",
-      U"Mrs", U"Ms", U"Msgr", U"Op", U"Ord", U"Pfc", U"Ph", U"Prof", U"Pvt", U"Rep", U"Reps", U"Res", U"Rev", U"Rt", U"Sen", U"Sens", U"Sfc", U"Sgt",
-      U"Sr", U"St", U"Supt", U"Surg", U"v", U"vs", U"i.e", U"rev", U"e.g", U"Rs", U"Nos", U"Nr", U"Jan", U"Feb", U"Mar", U"Apr", U"Jun", U"Jul", U"Aug",
-      U"Sep", U"Oct", U"Nov", U"Dec"};
+      U"Adj",   U"Adm",  U"Adv",  U"Asst", U"Bart", U"Bldg", U"Brig", U"Bros", U"Capt", U"Cmdr",   U"Col",
+      U"Comdr", U"Con",  U"Corp", U"Cpl",  U"DR",   U"Dr",   U"Drs",  U"Ens",  U"Gen",  U"Gov",    U"Hon",
+      U"Hr",    U"Hosp", U"Insp", U"Lt",   U"MM",   U"MR",   U"MRS",  U"MS",   U"Maj",  U"Messrs", U"Mlle",
+      U"Mme",   U"Mr",   U"Mrs",  U"Ms",   U"Msgr", U"Op",   U"Ord",  U"Pfc",  U"Ph",   U"Prof",   U"Pvt",
+      U"Rep",   U"Reps", U"Res",  U"Rev",  U"Rt",   U"Sen",  U"Sens", U"Sfc",  U"Sgt",  U"Sr",     U"St",
+      U"Supt",  U"Surg", U"v",    U"vs",   U"i.e",  U"rev",  U"e.g",  U"Rs",   U"Nos",  U"Nr",     U"Jan",
+      U"Feb",   U"Mar",  U"Apr",  U"Jun",  U"Jul",  U"Aug",  U"Sep",  U"Oct",  U"Nov",  U"Dec"};
   return (prefix.size() == 1 && prefix[0] >= 'A' && prefix[0] <= 'Z') || words->count(prefix) > 0;
 }
-bool IsNonbreakingBeforeNumbers(View prefix) { return prefix == U"No" || prefix == U"Art" || prefix == U"pp"; }
+bool IsNonbreakingBeforeNumbers(View prefix) {
+  return prefix == U"No" || prefix == U"Art" || prefix == U"pp";
+}
 
 // Cuts the full stop off words that end in one, unless it belongs to the word.
 Text SplitFullStops(const Text& text) {
@@ -307,7 +328,8 @@ Text SplitFullStops(const Text& text) {
     if (word.size() < 2 || word.back() != '.') continue;
     const View prefix = word.substr(0, word.size() - 1);
     const View next = i + 1 < words.size() ? words[i + 1] : View();
-    const bool abbreviation = prefix.find('.') != View::npos && std::any_of(prefix.begin(), prefix.end(), moses::IsAlpha);
+    const bool abbreviation =
+        prefix.find('.') != View::npos && std::any_of(prefix.begin(), prefix.end(), moses::IsAlpha);
     const bool kept = abbreviation || IsNonbreaking(prefix) || (!next.empty() && moses::IsLower(next[0])) ||
                       (IsNonbreakingBeforeNumbers(prefix) && !next.empty() && next[0] >= '0' && next[0] <= '9');
     if (kept) continue;
@@ -321,7 +343,8 @@ Text SplitFullStops(const Text& text) {
 void AddWords(View word, std::vector<std::string>* out) {
   Text part;
   for (size_t i = 0; i < word.size(); ++i) {
-    const bool splits = (word[i] == ',' || word[i] == '.') && i > 0 && i + 1 < word.size() && IsDecimalDigit(word[i - 1]) && IsDecimalDigit(word[i + 1]);
+    const bool splits = (word[i] == ',' || word[i] == '.') && i > 0 && i + 1 < word.size() &&
+                        IsDecimalDigit(word[i - 1]) && IsDecimalDigit(word[i + 1]);
     if (!splits) {
       part.push_back(word[i]);
       continue;

@@ -1,6 +1,7 @@
-// The Moses rules for English, as Transformer-XL's word vocabulary was used with them: punctuation made uniform, text cut into words, numbers split
-// ("23,000" -> 23 @,@ 000, "well-known" -> well @-@ known), and words put together again. The rules are a chain of replacements over the whole text;
-// each is written out as one pass, so that all is linear.
+// The Moses rules for English, as Transformer-XL's word vocabulary was used with them: punctuation made uniform, text
+// cut into words, numbers split
+// ("23,000" -> 23 @,@ 000, "well-known" -> well @-@ known), and words put together again. The rules are a chain of
+// replacements over the whole text; each is written out as one pass, so that all is linear.
 #pragma once
 
 #include <string>
@@ -26,10 +27,10 @@ class MosesJoiner {
   void Word(std::string_view word, std::string* out);
   std::string Filter(const std::string& text, bool last);
 
-  std::string word_;                // the tokens since the last space: "@-@" joins its neighbours
-  bool space_used_ = false;         // the space behind the last token belonged to a " @-@ "
-  char32_t previous_last_ = 0;      // the last character of the word before, if there is one
-  bool prepend_space_ = true;       // a space goes before the next word
+  std::string word_;            // the tokens since the last space: "@-@" joins its neighbours
+  bool space_used_ = false;     // the space behind the last token belonged to a " @-@ "
+  char32_t previous_last_ = 0;  // the last character of the word before, if there is one
+  bool prepend_space_ = true;   // a space goes before the next word
   bool any_out_ = false;
   std::unordered_map<std::string, int64_t> quotes_;  // how often each quotation mark stood
   StreamReplacer comma_{" @,@ ", ","}, dot_{" @.@ ", "."};

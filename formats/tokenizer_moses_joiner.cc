@@ -9,8 +9,9 @@ namespace {
 
 void Unescape(std::string* word) {
   if (word->find('&') == std::string::npos) return;
-  static constexpr std::string_view kEscapes[][2] = {{"&bar;", "|"},  {"&#124;", "|"}, {"&lt;", "<"},    {"&gt;", ">"},    {"&bra;", "["}, {"&ket;", "]"},
-                                                     {"&quot;", "\""}, {"&apos;", "'"}, {"&#91;", "["}, {"&#93;", "]"}, {"&amp;", "&"}};
+  static constexpr std::string_view kEscapes[][2] = {{"&bar;", "|"}, {"&#124;", "|"}, {"&lt;", "<"},    {"&gt;", ">"},
+                                                     {"&bra;", "["}, {"&ket;", "]"},  {"&quot;", "\""}, {"&apos;", "'"},
+                                                     {"&#91;", "["}, {"&#93;", "]"},  {"&amp;", "&"}};
   for (const auto& [from, to] : kEscapes) {
     std::string out;
     StreamReplacer(std::string(from), std::string(to)).Push(*word, true, &out);
@@ -22,7 +23,9 @@ template <class Test>
 bool All(std::u32string_view word, Test test) {
   return std::all_of(word.begin(), word.end(), test);
 }
-bool OneOf(char32_t c, std::u32string_view set) { return set.find(c) != std::u32string_view::npos; }
+bool OneOf(char32_t c, std::u32string_view set) {
+  return set.find(c) != std::u32string_view::npos;
+}
 
 }  // namespace
 
@@ -60,8 +63,8 @@ void MosesJoiner::EndWord(std::string* out) {
 
 void MosesJoiner::Word(std::string_view word, std::string* out) {
   const std::u32string w = ToCodePoints(word);
-  bool left = false;    // no space before the word
-  bool right = false;   // none behind it
+  bool left = false;   // no space before the word
+  bool right = false;  // none behind it
   if (moses::IsCjk(w[0])) {
     left = any_out_ && moses::IsCjk(previous_last_);
   } else if (All(w, [](char32_t c) { return moses::IsCurrency(c) || OneOf(c, U"([{\u00BF\u00A1"); })) {

@@ -42,7 +42,9 @@ void Rewriter::Append(std::string_view c, Alignment alignment) {
 
 void Rewriter::Keep(size_t bytes) {
   out_.append(t_->text, at_, bytes);
-  if (t_->tracked) align_.insert(align_.end(), t_->align.begin() + static_cast<int64_t>(at_), t_->align.begin() + static_cast<int64_t>(at_ + bytes));
+  if (t_->tracked)
+    align_.insert(align_.end(), t_->align.begin() + static_cast<int64_t>(at_),
+                  t_->align.begin() + static_cast<int64_t>(at_ + bytes));
   at_ += bytes;
 }
 

@@ -1,5 +1,6 @@
-// NormalizedText: a text on its way through normalizers and pre-tokenizers, and for each of its bytes the bytes of the original it stands for. The rules
-// for what an inserted, replaced or removed character is aligned to are those of the tokenizers library, so that offsets agree with it.
+// NormalizedText: a text on its way through normalizers and pre-tokenizers, and for each of its bytes the bytes of the
+// original it stands for. The rules for what an inserted, replaced or removed character is aligned to are those of the
+// tokenizers library, so that offsets agree with it.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@ struct NormalizedText {
   std::vector<Alignment> align;  // one per byte of text, or none where nobody asked for offsets
   uint32_t origin = 0;           // where the part of the original begins that this text came from
   bool tracked = false;
-  int32_t added_id = -1;         // >= 0: this part is an added token and is touched no more
+  int32_t added_id = -1;  // >= 0: this part is an added token and is touched no more
 
   void Assign(std::string_view original, bool track);
   NormalizedText Slice(size_t begin, size_t end) const;
@@ -31,7 +32,7 @@ class Rewriter {
   explicit Rewriter(NormalizedText* text) : t_(text) { out_.reserve(text->text.size() + 16); }
 
   size_t at() const { return at_; }
-  void Keep(size_t bytes);                // the next bytes of the old text, as they are; whole characters
+  void Keep(size_t bytes);                   // the next bytes of the old text, as they are; whole characters
   void Skip(size_t bytes) { at_ += bytes; }  // leaves bytes out
   // `c` in place of the next character, of `old_bytes` bytes.
   void Put(char32_t c, size_t old_bytes);

@@ -86,7 +86,8 @@ void Lowercase(NormalizedText* text) {
   out.Finish();
 }
 
-// The characters of a normal form and how each came about: 0 replaces one old character, 1 is new, -n replaces one and removes n behind it.
+// The characters of a normal form and how each came about: 0 replaces one old character, 1 is new, -n replaces one and
+// removes n behind it.
 struct Change {
   char32_t code;
   int64_t change;
@@ -95,7 +96,9 @@ struct Change {
 void Decompose(NormalizedText* text, bool compatible, std::vector<Change>* out) {
   size_t unsorted = 0;  // from here on stand marks that may still be reordered
   auto sort = [&] {
-    std::stable_sort(out->begin() + static_cast<int64_t>(unsorted), out->end(), [](const Change& a, const Change& b) { return library::CombiningClass(a.code) < library::CombiningClass(b.code); });
+    std::stable_sort(out->begin() + static_cast<int64_t>(unsorted), out->end(), [](const Change& a, const Change& b) {
+      return library::CombiningClass(a.code) < library::CombiningClass(b.code);
+    });
     unsorted = out->size();
   };
   char32_t parts[32];
@@ -153,7 +156,8 @@ void Apply(NormalizedText* text, const std::vector<Change>& changes) {
     }
     const size_t bytes = out.at() < text->size() ? DecodeUtf8(text->text, out.at()).bytes : 0;
     out.Put(change.code, bytes);
-    for (int64_t i = 0; i < -change.change && out.at() < text->size(); ++i) out.Skip(DecodeUtf8(text->text, out.at()).bytes);
+    for (int64_t i = 0; i < -change.change && out.at() < text->size(); ++i)
+      out.Skip(DecodeUtf8(text->text, out.at()).bytes);
   }
   out.Finish();
 }
@@ -186,7 +190,8 @@ class LowercaseAll final : public Normalizer {
 class StripAccents final : public Normalizer {
  public:
   Status Run(NormalizedText* text) const override {
-    if (AsciiRun(text->text, 0) < text->size()) Filter(text, [](char32_t c) { return c < 0x300 || !library::IsCombiningMark(c); });
+    if (AsciiRun(text->text, 0) < text->size())
+      Filter(text, [](char32_t c) { return c < 0x300 || !library::IsCombiningMark(c); });
     return {};
   }
 };
@@ -241,10 +246,12 @@ class Replace final : public Normalizer {
     out.Finish();
     return {};
   }
-  // A plain string without white space on both sides, and runs of spaces, see nothing across one space between solid characters.
+  // A plain string without white space on both sides, and runs of spaces, see nothing across one space between solid
+  // characters.
   bool separable() const override {
     if (pattern_.is_space_run() || (pattern_.text() == " " && content_ == "\xE2\x96\x81")) return true;
-    return !pattern_.is_regex() && pattern_.text().find(' ') == std::string::npos && content_.find(' ') == std::string::npos && !content_.empty();
+    return !pattern_.is_regex() && pattern_.text().find(' ') == std::string::npos &&
+           content_.find(' ') == std::string::npos && !content_.empty();
   }
 
  private:
@@ -273,7 +280,8 @@ class Nmt final : public Normalizer {
       return !((c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F);
     });
     MapCharacters(text, [](char32_t c) {
-      const bool space = c == 9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
+      const bool space = c == 9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
+                         c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
       return space ? U' ' : c;
     });
     return {};
@@ -289,7 +297,8 @@ class ByteLevel final : public Normalizer {
   bool separable() const override { return false; }
 };
 
-// Grapheme clusters: one of fewer than six bytes is replaced whole by what its shortest mapped prefix maps to, otherwise each character alone.
+// Grapheme clusters: one of fewer than six bytes is replaced whole by what its shortest mapped prefix maps to,
+// otherwise each character alone.
 class Precompiled final : public Normalizer {
  public:
   explicit Precompiled(Charsmap map) : map_(std::move(map)) {}
@@ -297,29 +306,32 @@ class Precompiled final : public Normalizer {
     if (!text->tracked) {
       std::string out;
       out.reserve(text->size());
-      Walk(text->text, [&](std::string_view kept) { out += kept; }, [&](std::string_view, std::string_view replacement) { out += replacement; });
+      Walk(
+          text->text, [&](std::string_view kept) { out += kept; },
+          [&](std::string_view, std::string_view replacement) { out += replacement; });
       text->text = std::move(out);
       return {};
     }
     std::vector<Change> changes;
-    Walk(text->text,
-         [&](std::string_view kept) {
-           for (size_t i = 0; i < kept.size();) {
-             const Utf8Char c = DecodeUtf8(kept, i);
-             changes.push_back({c.code, 0});
-             i += c.bytes;
-           }
-         },
-         [&](std::string_view part, std::string_view replacement) {
-           const int64_t before = CountCharacters(part), after = CountCharacters(replacement);
-           int64_t k = 0;
-           for (size_t i = 0; i < replacement.size(); ++k) {
-             const Utf8Char c = DecodeUtf8(replacement, i);
-             changes.push_back({c.code, k < before ? 0 : 1});
-             i += c.bytes;
-           }
-           if (after < before && !changes.empty()) changes.back().change += after - before;
-         });
+    Walk(
+        text->text,
+        [&](std::string_view kept) {
+          for (size_t i = 0; i < kept.size();) {
+            const Utf8Char c = DecodeUtf8(kept, i);
+            changes.push_back({c.code, 0});
+            i += c.bytes;
+          }
+        },
+        [&](std::string_view part, std::string_view replacement) {
+          const int64_t before = CountCharacters(part), after = CountCharacters(replacement);
+          int64_t k = 0;
+          for (size_t i = 0; i < replacement.size(); ++k) {
+            const Utf8Char c = DecodeUtf8(replacement, i);
+            changes.push_back({c.code, k < before ? 0 : 1});
+            i += c.bytes;
+          }
+          if (after < before && !changes.empty()) changes.back().change += after - before;
+        });
     Apply(text, changes);
     return {};
   }
@@ -351,7 +363,9 @@ class Precompiled final : public Normalizer {
     for (size_t at = 0; at < t.size();) {
       // ASCII that stands for itself, with ASCII behind it (a mark would join its cluster).
       size_t end = at;
-      while (end < t.size() && map_.KeepsAscii(static_cast<uint8_t>(t[end])) && t[end] != '\r' && (end + 1 == t.size() || static_cast<uint8_t>(t[end + 1]) < 128)) ++end;
+      while (end < t.size() && map_.KeepsAscii(static_cast<uint8_t>(t[end])) && t[end] != '\r' &&
+             (end + 1 == t.size() || static_cast<uint8_t>(t[end + 1]) < 128))
+        ++end;
       if (end > at) {
         kept(std::string_view(t).substr(at, end - at));
         at = end;
@@ -372,7 +386,8 @@ class Precompiled final : public Normalizer {
 
 class Bert final : public Normalizer {
  public:
-  Bert(bool clean, bool chinese, bool strip, bool lower) : clean_(clean), chinese_(chinese), strip_(strip), lower_(lower) {}
+  Bert(bool clean, bool chinese, bool strip, bool lower)
+      : clean_(clean), chinese_(chinese), strip_(strip), lower_(lower) {}
   Status Run(NormalizedText* text) const override {
     const bool ascii = AsciiRun(text->text, 0) == text->size();
     if (clean_) {
@@ -410,8 +425,9 @@ class Bert final : public Normalizer {
     return library::IsControl(c);
   }
   static bool IsChinese(char32_t c) {
-    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
-           (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
+           (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+           (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
   }
   bool clean_, chinese_, strip_, lower_;
 };
@@ -478,11 +494,18 @@ Result<std::unique_ptr<Normalizer>> MakePrecompiled(std::string_view charsmap) {
   return std::unique_ptr<Normalizer>(new Precompiled(std::move(map)));
 }
 
-std::unique_ptr<Normalizer> MakeNormalizerSequence(std::vector<std::unique_ptr<Normalizer>> parts) { return std::make_unique<Sequence>(std::move(parts)); }
+std::unique_ptr<Normalizer> MakeNormalizerSequence(std::vector<std::unique_ptr<Normalizer>> parts) {
+  return std::make_unique<Sequence>(std::move(parts));
+}
 
 Result<std::string> DecodeBase64(std::string_view text) {
   auto value = [](char c) {
-    return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
+    return c >= 'A' && c <= 'Z'   ? c - 'A'
+           : c >= 'a' && c <= 'z' ? c - 'a' + 26
+           : c >= '0' && c <= '9' ? c - '0' + 52
+           : c == '+'             ? 62
+           : c == '/'             ? 63
+                                  : -1;
   };
   while (!text.empty() && text.back() == '=') text.remove_suffix(1);
   std::string out;

@@ -14,7 +14,8 @@ class Normalizer {
  public:
   virtual ~Normalizer() = default;
   virtual Status Run(NormalizedText* text) const = 0;
-  // True if "a b", with a and b solid on both sides of one space, becomes what a and " b" become on their own, one behind the other.
+  // True if "a b", with a and b solid on both sides of one space, becomes what a and " b" become on their own, one
+  // behind the other.
   virtual bool separable() const { return true; }
 };
 

@@ -19,11 +19,17 @@ struct Next {
 Next KindAt(std::string_view text, size_t at) {
   const uint8_t b = static_cast<uint8_t>(text[at]);
   if (b < 128) {
-    const Kind kind = (b | 32) >= 'a' && (b | 32) <= 'z' ? Kind::kLetter : b >= '0' && b <= '9' ? Kind::kNumber : b == ' ' || (b >= 9 && b <= 13) ? Kind::kSpace : Kind::kOther;
+    const Kind kind = (b | 32) >= 'a' && (b | 32) <= 'z' ? Kind::kLetter
+                      : b >= '0' && b <= '9'             ? Kind::kNumber
+                      : b == ' ' || (b >= 9 && b <= 13)  ? Kind::kSpace
+                                                         : Kind::kOther;
     return {kind, 1};
   }
   const Utf8Char c = DecodeUtf8(text, at);
-  const Kind kind = IsWhiteSpace(c.code) ? Kind::kSpace : library::IsLetter(c.code) ? Kind::kLetter : library::IsNumber(c.code) ? Kind::kNumber : Kind::kOther;
+  const Kind kind = IsWhiteSpace(c.code)        ? Kind::kSpace
+                    : library::IsLetter(c.code) ? Kind::kLetter
+                    : library::IsNumber(c.code) ? Kind::kNumber
+                                                : Kind::kOther;
   return {kind, c.bytes};
 }
 
@@ -85,14 +91,18 @@ Result<Pattern> Pattern::FromConfig(const Json& config, const char* key) {
   Pattern out;
   TERN_ASSIGN(out.text_, ConfigString(*it, "Regex"));
   TERN_ASSIGN(out.regex_, Regex::Compile(out.text_));
-  out.fast_ = out.text_ == " {2,}" ? Fast::kSpaceRun : out.text_ == "\\s+" ? Fast::kWhiteSpaceRun : out.text_ == kGpt2 ? Fast::kGpt2 : Fast::kNone;
+  out.fast_ = out.text_ == " {2,}"  ? Fast::kSpaceRun
+              : out.text_ == "\\s+" ? Fast::kWhiteSpaceRun
+              : out.text_ == kGpt2  ? Fast::kGpt2
+                                    : Fast::kNone;
   return out;
 }
 
 Status Pattern::FindAll(std::string_view text, std::vector<std::pair<size_t, size_t>>* matches) const {
   if (!regex_) {
     if (text_.empty()) return {};
-    for (size_t at = 0; (at = text.find(text_, at)) != std::string_view::npos; at += text_.size()) matches->push_back({at, at + text_.size()});
+    for (size_t at = 0; (at = text.find(text_, at)) != std::string_view::npos; at += text_.size())
+      matches->push_back({at, at + text_.size()});
     return {};
   }
   if (fast_ == Fast::kSpaceRun) {

@@ -22,7 +22,8 @@ class AddedTokens {
     size_t begin, end;
     int32_t id;
   };
-  static Result<AddedTokens> Build(std::vector<AddedToken> tokens, const Vocabulary& vocabulary, const Normalizer* normalizer) {
+  static Result<AddedTokens> Build(std::vector<AddedToken> tokens, const Vocabulary& vocabulary,
+                                   const Normalizer* normalizer) {
     AddedTokens out;
     int32_t next = static_cast<int32_t>(vocabulary.count());
     std::vector<std::pair<std::string, int32_t>> raw, normalized;
@@ -165,7 +166,8 @@ class PipelineTokenizer final : public Tokenizer {
  public:
   static Result<std::unique_ptr<Tokenizer>> Make(TokenizerFiles files, PipelineParts parts) {
     if (!parts.decoder) parts.decoder = MakeSpaceJoiner();
-    TERN_ASSIGN(AddedTokens added, AddedTokens::Build(std::move(parts.added), parts.model->vocabulary(), parts.normalizer.get()));
+    TERN_ASSIGN(AddedTokens added,
+                AddedTokens::Build(std::move(parts.added), parts.model->vocabulary(), parts.normalizer.get()));
     std::unique_ptr<PipelineTokenizer> out(new PipelineTokenizer(std::move(files), std::move(parts), std::move(added)));
     TERN_RETURN_IF_ERROR(out->Init());
     return std::unique_ptr<Tokenizer>(std::move(out));
@@ -226,17 +228,21 @@ class PipelineTokenizer final : public Tokenizer {
 };
 
 Status PipelineTokenizer::Init() {
-  const std::pair<const std::string*, int32_t*> names[] = {{&p_.bos, &special_.bos}, {&p_.eos, &special_.eos}, {&p_.unk, &special_.unk}, {&p_.pad, &special_.pad},
-                                                           {&p_.cls, &special_.cls}, {&p_.sep, &special_.sep}, {&p_.mask, &special_.mask}};
+  const std::pair<const std::string*, int32_t*> names[] = {
+      {&p_.bos, &special_.bos}, {&p_.eos, &special_.eos}, {&p_.unk, &special_.unk},  {&p_.pad, &special_.pad},
+      {&p_.cls, &special_.cls}, {&p_.sep, &special_.sep}, {&p_.mask, &special_.mask}};
   for (auto [name, id] : names)
     if (!name->empty()) *id = IdOf(*name);
-  separable_ = p_.pre_tokenizer && p_.pre_tokenizer->separable() && (!p_.normalizer || p_.normalizer->separable()) && !added_.any_normalized();
+  separable_ = p_.pre_tokenizer && p_.pre_tokenizer->separable() && (!p_.normalizer || p_.normalizer->separable()) &&
+               !added_.any_normalized();
   if (separable_) {
     // Line breaks separate like spaces where both give the same parts.
     std::vector<NormalizedText> space, line;
     TERN_RETURN_IF_ERROR(Parts("x y", false, &space));
     TERN_RETURN_IF_ERROR(Parts("x\ny", false, &line));
-    separable_at_line_ = space.size() == line.size() && std::equal(space.begin(), space.end(), line.begin(), [](const auto& a, const auto& b) { return a.text == b.text; });
+    separable_at_line_ =
+        space.size() == line.size() && std::equal(space.begin(), space.end(), line.begin(),
+                                                  [](const auto& a, const auto& b) { return a.text == b.text; });
   }
   return {};
 }
@@ -245,7 +251,8 @@ Status PipelineTokenizer::Init() {
 Status PipelineTokenizer::Parts(std::string_view text, bool track, std::vector<NormalizedText>* parts) const {
   track |= p_.needs_offsets;
   std::vector<NormalizedText> raw;
-  auto cut = [](NormalizedText whole, const std::vector<AddedTokens::Match>& matches, std::vector<NormalizedText>* out) {
+  auto cut = [](NormalizedText whole, const std::vector<AddedTokens::Match>& matches,
+                std::vector<NormalizedText>* out) {
     if (matches.empty()) {
       if (!whole.text.empty()) out->push_back(std::move(whole));
       return;
@@ -320,10 +327,13 @@ Result<Encoding> PipelineTokenizer::EncodeAlone(std::string_view given, const En
       out.pieces.push_back(as_text ? part.text.substr(token.begin, token.end - token.begin) : PieceOf(token.id));
       if (!options.offsets) continue;
       TextSpan span{part.origin, part.origin};
-      if (token.end > token.begin && token.end <= part.align.size()) span = {part.align[token.begin].begin, part.align[token.end - 1].end};
+      if (token.end > token.begin && token.end <= part.align.size())
+        span = {part.align[token.begin].begin, part.align[token.end - 1].end};
       if (static_cast<size_t>(span.begin) < text.size()) {
         const bool at_end = static_cast<size_t>(span.end) >= text.size();
-        span = {index[static_cast<size_t>(span.begin)], at_end ? (span.end > 0 ? index[static_cast<size_t>(span.end) - 1] + 1 : 0) : index[static_cast<size_t>(span.end)]};
+        span = {index[static_cast<size_t>(span.begin)],
+                at_end ? (span.end > 0 ? index[static_cast<size_t>(span.end) - 1] + 1 : 0)
+                       : index[static_cast<size_t>(span.end)]};
       }
       out.offsets.push_back(span);
     }
@@ -340,7 +350,8 @@ Encoding PipelineTokenizer::Join(Encoding first, const Encoding* second, const E
     parts[i].sequence.assign(parts[i].ids.size(), static_cast<uint8_t>(i));
   }
   if (p_.post_processor) p_.post_processor->Run(options, &parts);
-  const bool pieces = options.pieces && kind() == "json";  // the classes of Hugging Face name pieces by their ids instead
+  const bool pieces =
+      options.pieces && kind() == "json";  // the classes of Hugging Face name pieces by their ids instead
   Encoding out;
   for (Encoding& part : parts) {
     out.ids.insert(out.ids.end(), part.ids.begin(), part.ids.end());
@@ -361,7 +372,9 @@ Encoding PipelineTokenizer::Join(Encoding first, const Encoding* second, const E
     if (padding.multiple > 0) length = (length + padding.multiple - 1) / padding.multiple * padding.multiple;
     out.attention_mask.assign(out.ids.size(), 1);
     if (length > size) {
-      auto pad = [&](auto* list, auto value) { list->insert(padding.left ? list->begin() : list->end(), static_cast<size_t>(length - size), value); };
+      auto pad = [&](auto* list, auto value) {
+        list->insert(padding.left ? list->begin() : list->end(), static_cast<size_t>(length - size), value);
+      };
       pad(&out.ids, padding.id);
       pad(&out.type_ids, padding.type_id);
       pad(&out.sequence, uint8_t{255});
@@ -376,7 +389,8 @@ Encoding PipelineTokenizer::Join(Encoding first, const Encoding* second, const E
 // ---- ids only ----
 
 // A text as a whole: parts, then the model. `first`: the text begins where the original does.
-Status PipelineTokenizer::EncodeSlow(std::string_view text, bool first, PipelineScratch* s, std::vector<int32_t>* ids) const {
+Status PipelineTokenizer::EncodeSlow(std::string_view text, bool first, PipelineScratch* s,
+                                     std::vector<int32_t>* ids) const {
   s->parts.clear();
   TERN_RETURN_IF_ERROR(Parts(text, false, &s->parts));
   (void)first;
@@ -392,7 +406,8 @@ Status PipelineTokenizer::EncodeSlow(std::string_view text, bool first, Pipeline
   return {};
 }
 
-Status PipelineTokenizer::EncodeWord(std::string_view word, uint8_t kind, PipelineScratch* s, std::vector<int32_t>* ids) const {
+Status PipelineTokenizer::EncodeWord(std::string_view word, uint8_t kind, PipelineScratch* s,
+                                     std::vector<int32_t>* ids) const {
   if (auto known = s->cache.Find(word, kind); known.data()) {
     ids->insert(ids->end(), known.begin(), known.end());
     return {};
@@ -417,7 +432,8 @@ Status PipelineTokenizer::EncodeWord(std::string_view word, uint8_t kind, Pipeli
   return {};
 }
 
-// True if the character at `at` neither vanishes, nor becomes white space, nor joins a neighbour: what stands on its two sides does not meet.
+// True if the character at `at` neither vanishes, nor becomes white space, nor joins a neighbour: what stands on its
+// two sides does not meet.
 bool PipelineTokenizer::Solid(std::string_view text, size_t at, PipelineScratch* s) const {
   const uint8_t byte = static_cast<uint8_t>(text[at]);
   if (byte < 128) return byte > ' ' && byte < 0x7F;
@@ -425,7 +441,8 @@ bool PipelineTokenizer::Solid(std::string_view text, size_t at, PipelineScratch*
   auto& entry = s->solid[code % s->solid.size()];
   if (entry.known && entry.code == code) return entry.solid;
   entry = {code, true, false};
-  const bool plain = InClass(CharClass::kLetter, code) || InClass(CharClass::kNumber, code) || InClass(CharClass::kPunctuation, code) || InClass(CharClass::kSymbol, code);
+  const bool plain = InClass(CharClass::kLetter, code) || InClass(CharClass::kNumber, code) ||
+                     InClass(CharClass::kPunctuation, code) || InClass(CharClass::kSymbol, code);
   int32_t state = 0;
   if (!plain || !GraphemeBreak(code, U' ', &state)) return false;
   NormalizedText around;
@@ -447,7 +464,8 @@ bool PipelineTokenizer::SolidBefore(std::string_view text, size_t at, PipelineSc
 }
 
 // A text without added tokens, word by word.
-Status PipelineTokenizer::EncodeWords(std::string_view text, bool first, PipelineScratch* s, std::vector<int32_t>* ids) const {
+Status PipelineTokenizer::EncodeWords(std::string_view text, bool first, PipelineScratch* s,
+                                      std::vector<int32_t>* ids) const {
   size_t begin = 0;
   uint8_t kind = first ? 1 : 2;
   for (size_t i = 1; i + 1 < text.size(); ++i) {
@@ -496,7 +514,8 @@ Status PipelineTokenizer::EncodeIds(std::string_view given, bool special_tokens,
 // Cuts where a space stands between two letters; a tokenizer that looks across words gets the whole text at the end.
 class PipelineStream final : public EncodeStream {
  public:
-  explicit PipelineStream(const PipelineTokenizer& tokenizer) : t_(tokenizer), cuts_(tokenizer.separable_ && tokenizer.added_.survives_cuts() && !tokenizer.p_.needs_offsets) {}
+  explicit PipelineStream(const PipelineTokenizer& tokenizer)
+      : t_(tokenizer), cuts_(tokenizer.separable_ && tokenizer.added_.survives_cuts() && !tokenizer.p_.needs_offsets) {}
   Status Push(std::string_view text, std::vector<int32_t>* ids) override {
     rest_ += text;
     if (!cuts_ || rest_.size() < next_try_) return {};
@@ -524,15 +543,22 @@ class PipelineStream final : public EncodeStream {
   size_t next_try_ = kPart;
 };
 
-std::unique_ptr<EncodeStream> PipelineTokenizer::NewEncodeStream() const { return std::make_unique<PipelineStream>(*this); }
+std::unique_ptr<EncodeStream> PipelineTokenizer::NewEncodeStream() const {
+  return std::make_unique<PipelineStream>(*this);
+}
 
 class PipelineDecoder final : public TokenDecoder {
  public:
   PipelineDecoder(const PipelineTokenizer& tokenizer, const DecodeOptions& options)
-      : t_(tokenizer), stream_(tokenizer.p_.decoder->NewStream()), skip_special_(options.skip_special_tokens), clean_up_(options.clean_up.value_or(tokenizer.p_.clean_up)) {}
+      : t_(tokenizer),
+        stream_(tokenizer.p_.decoder->NewStream()),
+        skip_special_(options.skip_special_tokens),
+        clean_up_(options.clean_up.value_or(tokenizer.p_.clean_up)) {}
   std::string Push(int32_t id) override {
     const std::string piece = t_.PieceOf(id);
-    if (id < 0 || id >= t_.vocab_size() || (piece.empty() && !t_.added_.Token(id)) || (skip_special_ && t_.added_.IsSpecial(piece))) return "";
+    if (id < 0 || id >= t_.vocab_size() || (piece.empty() && !t_.added_.Token(id)) ||
+        (skip_special_ && t_.added_.IsSpecial(piece)))
+      return "";
     std::string out;
     stream_->Push(piece, [&](std::string_view token) { out += token; });
     return clean_up_ ? cleaner_.Push(out, false) : out;
@@ -550,10 +576,14 @@ class PipelineDecoder final : public TokenDecoder {
   bool skip_special_, clean_up_;
 };
 
-std::unique_ptr<TokenDecoder> PipelineTokenizer::NewTokenDecoder(const DecodeOptions& options) const { return std::make_unique<PipelineDecoder>(*this, options); }
+std::unique_ptr<TokenDecoder> PipelineTokenizer::NewTokenDecoder(const DecodeOptions& options) const {
+  return std::make_unique<PipelineDecoder>(*this, options);
+}
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> MakePipelineTokenizer(TokenizerFiles files, PipelineParts parts) { return PipelineTokenizer::Make(std::move(files), std::move(parts)); }
+Result<std::unique_ptr<Tokenizer>> MakePipelineTokenizer(TokenizerFiles files, PipelineParts parts) {
+  return PipelineTokenizer::Make(std::move(files), std::move(parts));
+}
 
 }  // namespace tern

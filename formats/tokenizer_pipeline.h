@@ -1,5 +1,6 @@
-// PipelineTokenizer: normalizer, added tokens, pre-tokenizer, model, post-processor and decoder, as the tokenizers library chains them. Every Hugging Face
-// tokenizer is one: read from its tokenizer.json, or built from older files the way their classes are converted.
+// PipelineTokenizer: normalizer, added tokens, pre-tokenizer, model, post-processor and decoder, as the tokenizers
+// library chains them. Every Hugging Face tokenizer is one: read from its tokenizer.json, or built from older files the
+// way their classes are converted.
 #pragma once
 
 #include <memory>
@@ -22,14 +23,14 @@ struct AddedToken {
 };
 
 struct PipelineParts {
-  std::unique_ptr<Normalizer> normalizer;       // may be null, as the next
+  std::unique_ptr<Normalizer> normalizer;  // may be null, as the next
   std::unique_ptr<PreTokenizer> pre_tokenizer;
   std::unique_ptr<VocabModel> model;
   std::unique_ptr<PostProcessor> post_processor;  // may be null
   std::unique_ptr<TextDecoder> decoder;           // null: tokens joined by spaces
   std::vector<AddedToken> added;                  // in order; those that the model does not know get the next ids
   bool clean_up = false;                          // English clean-up of decoded text, unless a call says otherwise
-  bool needs_offsets = false;                     // pre-tokenizing depends on where in the original a part began (Metaspace "first")
+  bool needs_offsets = false;  // pre-tokenizing depends on where in the original a part began (Metaspace "first")
 
   // What the file says about every call.
   int64_t max_length = 0;

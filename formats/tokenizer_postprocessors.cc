@@ -145,22 +145,26 @@ class Sequence final : public PostProcessor {
 };
 
 Result<int32_t> IdField(const Json& value) {
-  if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() > INT32_MAX) return Malformed("an id must be a number from 0");
+  if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() > INT32_MAX)
+    return Malformed("an id must be a number from 0");
   return static_cast<int32_t>(value.get<int64_t>());
 }
 // ["[SEP]", 102]
 Result<int32_t> NamedId(const Json& config, const char* key) {
   auto it = config.find(key);
-  if (it == config.end() || !it->is_array() || it->size() != 2) return Malformed(Str("'", key, "' must be [token, id]"));
+  if (it == config.end() || !it->is_array() || it->size() != 2)
+    return Malformed(Str("'", key, "' must be [token, id]"));
   return IdField((*it)[1]);
 }
 
-Result<std::vector<Template::Piece>> ReadTemplate(const Json& config, const char* key, const std::map<std::string, std::vector<int32_t>>& special) {
+Result<std::vector<Template::Piece>> ReadTemplate(const Json& config, const char* key,
+                                                  const std::map<std::string, std::vector<int32_t>>& special) {
   TERN_ASSIGN(const Json* list, ConfigArray(config, key));
   std::vector<Template::Piece> out;
   if (static_cast<int64_t>(list->size()) > kMaxSpecial) return Malformed("the template is too long").Where(key);
   for (const Json& entry : *list) {
-    if (!entry.is_object() || entry.size() != 1) return Malformed("a piece of the template must be a Sequence or a SpecialToken").Where(key);
+    if (!entry.is_object() || entry.size() != 1)
+      return Malformed("a piece of the template must be a Sequence or a SpecialToken").Where(key);
     const std::string name = entry.begin().key();
     const Json& body = entry.begin().value();
     if (!body.is_object()) return Malformed("a piece of the template must be an object").Where(key);
@@ -172,7 +176,8 @@ Result<std::vector<Template::Piece>> ReadTemplate(const Json& config, const char
       piece.sequence = id == "A" ? 0 : 1;
     } else if (name == "SpecialToken") {
       auto found = special.find(id);
-      if (found == special.end()) return Malformed(Str("the special token '", Printable(id, 40), "' of the template is not defined")).Where(key);
+      if (found == special.end())
+        return Malformed(Str("the special token '", Printable(id, 40), "' of the template is not defined")).Where(key);
       piece.ids = found->second;
     } else {
       return Malformed(Str("unknown piece '", Printable(name, 40), "' of the template")).Where(key);
@@ -192,7 +197,8 @@ Result<std::unique_ptr<PostProcessor>> Make(const Json& config, int depth) {
       for (const auto& [name, token] : tokens->items()) {
         if (!token.is_object()) return Malformed("a special token of the template must be an object");
         TERN_ASSIGN(const Json* ids, ConfigArray(token, "ids"));
-        if (static_cast<int64_t>(ids->size()) > kMaxSpecial) return Malformed("a special token of the template has too many ids");
+        if (static_cast<int64_t>(ids->size()) > kMaxSpecial)
+          return Malformed("a special token of the template has too many ids");
         for (const Json& id : *ids) {
           TERN_ASSIGN(int32_t value, IdField(id));
           special[name].push_back(value);

@@ -16,8 +16,9 @@ class PostProcessor {
   virtual ~PostProcessor() = default;
   // How many special tokens it adds.
   virtual int64_t added(bool pair) const = 0;
-  // `parts`: the texts in order, later perhaps special tokens as parts of their own; joined in order they are the result. Every part has ids, type_ids and
-  // sequence of one length, and where options ask for offsets, offsets and pieces too (white space is looked for in the pieces).
+  // `parts`: the texts in order, later perhaps special tokens as parts of their own; joined in order they are the
+  // result. Every part has ids, type_ids and sequence of one length, and where options ask for offsets, offsets and
+  // pieces too (white space is looked for in the pieces).
   virtual void Run(const EncodeOptions& options, std::vector<Encoding>* parts) const = 0;
 };
 

@@ -41,7 +41,9 @@ void Cut(NormalizedText part, std::vector<Stretch> stretches, Behavior behavior,
       for (const Stretch& s : stretches)
         if (!s.match) cut.push_back(s);
       break;
-    case Behavior::kIsolated: cut = std::move(stretches); break;
+    case Behavior::kIsolated:
+      cut = std::move(stretches);
+      break;
     case Behavior::kContiguous:
       for (const Stretch& s : stretches) {
         if (s.match == previous && !cut.empty())
@@ -97,7 +99,8 @@ void CutCharacters(NormalizedText part, Matches matches, Behavior behavior, std:
   Cut(std::move(part), std::move(stretches), behavior, out);
 }
 
-void CutMatches(NormalizedText part, const std::vector<std::pair<size_t, size_t>>& matches, bool invert, Behavior behavior, std::vector<NormalizedText>* out) {
+void CutMatches(NormalizedText part, const std::vector<std::pair<size_t, size_t>>& matches, bool invert,
+                Behavior behavior, std::vector<NormalizedText>* out) {
   std::vector<Stretch> stretches;
   size_t at = 0;
   for (auto [begin, end] : matches) {
@@ -110,7 +113,8 @@ void CutMatches(NormalizedText part, const std::vector<std::pair<size_t, size_t>
 }
 
 bool IsPunctuation(char32_t c) {
-  if (c < 128) return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
+  if (c < 128)
+    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
   return library::IsPunctuation(c);
 }
 
@@ -178,7 +182,8 @@ enum class Scheme { kAlways, kFirst, kNever };
 
 class Metaspace final : public PreTokenizer {
  public:
-  Metaspace(std::string replacement, Scheme scheme, bool split) : replacement_(std::move(replacement)), scheme_(scheme), split_(split) {}
+  Metaspace(std::string replacement, Scheme scheme, bool split)
+      : replacement_(std::move(replacement)), scheme_(scheme), split_(split) {}
   Status Split(NormalizedText part, std::vector<NormalizedText>* out) const override {
     if (part.text.find(' ') != std::string::npos) {
       Rewriter spaces(&part);
@@ -190,7 +195,9 @@ class Metaspace final : public PreTokenizer {
       spaces.Keep(part.size() - spaces.at());
       spaces.Finish();
     }
-    if (!part.text.starts_with(replacement_) && (scheme_ == Scheme::kAlways || (scheme_ == Scheme::kFirst && part.origin == 0))) PrependTo(&part, replacement_);
+    if (!part.text.starts_with(replacement_) &&
+        (scheme_ == Scheme::kAlways || (scheme_ == Scheme::kFirst && part.origin == 0)))
+      PrependTo(&part, replacement_);
     if (!split_) {
       out->push_back(std::move(part));
       return {};
@@ -256,7 +263,8 @@ class Punctuation final : public PreTokenizer {
 
 class SplitAt final : public PreTokenizer {
  public:
-  SplitAt(Pattern pattern, Behavior behavior, bool invert) : pattern_(std::move(pattern)), behavior_(behavior), invert_(invert) {}
+  SplitAt(Pattern pattern, Behavior behavior, bool invert)
+      : pattern_(std::move(pattern)), behavior_(behavior), invert_(invert) {}
   Status Split(NormalizedText part, std::vector<NormalizedText>* out) const override {
     std::vector<std::pair<size_t, size_t>> matches;
     TERN_RETURN_IF_ERROR(pattern_.FindAll(part.text, &matches));

@@ -18,10 +18,14 @@ constexpr int64_t kStepsPerByte = 256, kFreeSteps = 100000;
 
 bool Belongs(CharClass which, char32_t c) {
   switch (which) {
-    case CharClass::kLetter: return library::IsLetter(c);
-    case CharClass::kNumber: return library::IsNumber(c);
-    case CharClass::kWord: return library::IsWord(c);
-    default: return InClass(which, c);
+    case CharClass::kLetter:
+      return library::IsLetter(c);
+    case CharClass::kNumber:
+      return library::IsNumber(c);
+    case CharClass::kWord:
+      return library::IsWord(c);
+    default:
+      return InClass(which, c);
   }
 }
 
@@ -58,9 +62,9 @@ struct CharSet {
 
 struct Node {
   enum Kind { kChar, kSequence, kAlternatives, kRepeat, kLookAhead, kStart, kEnd } kind = kSequence;
-  CharSet set;                  // kChar
-  std::vector<Node> parts;      // kSequence, kAlternatives; one for kRepeat, kLookAhead
-  int least = 0, most = 0;      // kRepeat
+  CharSet set;              // kChar
+  std::vector<Node> parts;  // kSequence, kAlternatives; one for kRepeat, kLookAhead
+  int least = 0, most = 0;  // kRepeat
   bool lazy = false, possessive = false, negated = false;
 };
 
@@ -86,7 +90,9 @@ class RegexParser {
   }
 
  private:
-  Status Bad(std::string what) const { return Malformed("a pattern is not understood: " + what).Where(Str("pattern, character ", at_)); }
+  Status Bad(std::string what) const {
+    return Malformed("a pattern is not understood: " + what).Where(Str("pattern, character ", at_));
+  }
   bool Is(char32_t c) const { return at_ < text_.size() && text_[at_] == c; }
   bool Take(char32_t c) {
     if (!Is(c)) return false;
@@ -131,17 +137,20 @@ class RegexParser {
         least = 1, most = kInfinite;
       } else if (Take('?')) {
         least = 0, most = 1;
-      } else if (Is('{') && at_ + 1 < text_.size() && (text_[at_ + 1] == ',' || (text_[at_ + 1] >= '0' && text_[at_ + 1] <= '9'))) {
+      } else if (Is('{') && at_ + 1 < text_.size() &&
+                 (text_[at_ + 1] == ',' || (text_[at_ + 1] >= '0' && text_[at_ + 1] <= '9'))) {
         ++at_;
         std::optional<int> first = Number();
         least = first.value_or(0);
         most = least;
         if (Take(',')) most = Number().value_or(kInfinite);
-        if (!Take('}') || least > kMaxRepeat || (most != kInfinite && (most > kMaxRepeat || most < least))) return Bad("a wrong repetition");
+        if (!Take('}') || least > kMaxRepeat || (most != kInfinite && (most > kMaxRepeat || most < least)))
+          return Bad("a wrong repetition");
       } else {
         break;
       }
-      if (atom.kind == Node::kRepeat && atom.parts[0].kind == Node::kRepeat) return Bad("a repetition of a repetition of a repetition");
+      if (atom.kind == Node::kRepeat && atom.parts[0].kind == Node::kRepeat)
+        return Bad("a repetition of a repetition of a repetition");
       Node repeat;
       repeat.kind = Node::kRepeat;
       repeat.least = least;
@@ -240,7 +249,8 @@ class RegexParser {
         set.parts.push_back(std::move(part));
         continue;
       }
-      if (Is('&') && at_ + 1 < text_.size() && text_[at_ + 1] == '&') return Bad("intersections of sets are not supported");
+      if (Is('&') && at_ + 1 < text_.size() && text_[at_ + 1] == '&')
+        return Bad("intersections of sets are not supported");
       const size_t ranges = set.ranges.size();
       if (Take('\\')) {
         TERN_RETURN_IF_ERROR(Escape(&set));
@@ -271,17 +281,39 @@ class RegexParser {
     auto add = [&](CharClass which, bool negated) { set->classes.push_back({which, negated}); };
     auto literal = [&](char32_t code) { set->ranges.push_back({code, code}); };
     switch (c) {
-      case 's': add(CharClass::kSpace, false); return {};
-      case 'S': add(CharClass::kSpace, true); return {};
-      case 'd': add(CharClass::kDecimal, false); return {};
-      case 'D': add(CharClass::kDecimal, true); return {};
-      case 'w': add(CharClass::kWord, false); return {};
-      case 'W': add(CharClass::kWord, true); return {};
-      case 'n': literal('\n'); return {};
-      case 'r': literal('\r'); return {};
-      case 't': literal('\t'); return {};
-      case 'f': literal('\f'); return {};
-      case 'v': literal('\v'); return {};
+      case 's':
+        add(CharClass::kSpace, false);
+        return {};
+      case 'S':
+        add(CharClass::kSpace, true);
+        return {};
+      case 'd':
+        add(CharClass::kDecimal, false);
+        return {};
+      case 'D':
+        add(CharClass::kDecimal, true);
+        return {};
+      case 'w':
+        add(CharClass::kWord, false);
+        return {};
+      case 'W':
+        add(CharClass::kWord, true);
+        return {};
+      case 'n':
+        literal('\n');
+        return {};
+      case 'r':
+        literal('\r');
+        return {};
+      case 't':
+        literal('\t');
+        return {};
+      case 'f':
+        literal('\f');
+        return {};
+      case 'v':
+        literal('\v');
+        return {};
       case 'x':
       case 'u': {
         const bool braces = Take('{');
@@ -290,7 +322,9 @@ class RegexParser {
         int count = 0;
         for (; count < digits && at_ < text_.size(); ++count, ++at_) {
           const char32_t d = text_[at_];
-          const int value = d >= '0' && d <= '9' ? static_cast<int>(d - '0') : (d | 32) >= 'a' && (d | 32) <= 'f' ? static_cast<int>((d | 32) - 'a') + 10 : -1;
+          const int value = d >= '0' && d <= '9'                 ? static_cast<int>(d - '0')
+                            : (d | 32) >= 'a' && (d | 32) <= 'f' ? static_cast<int>((d | 32) - 'a') + 10
+                                                                 : -1;
           if (value < 0) break;
           code = code * 16 + static_cast<char32_t>(value);
         }
@@ -327,14 +361,17 @@ class RegexParser {
 };
 
 Result<Regex> Regex::Compile(std::string_view pattern) {
-  if (pattern.size() > kMaxPatternBytes) return Malformed("a pattern is too long").Got(Str(pattern.size(), " bytes"), Str("at most ", kMaxPatternBytes));
+  if (pattern.size() > kMaxPatternBytes)
+    return Malformed("a pattern is too long").Got(Str(pattern.size(), " bytes"), Str("at most ", kMaxPatternBytes));
   return RegexParser(pattern).Run();
 }
 
-// Backtracking with continuations: Match(node, at, next) is true if node matches at `at` and `next` accepts where it ends.
+// Backtracking with continuations: Match(node, at, next) is true if node matches at `at` and `next` accepts where it
+// ends.
 class RegexMatcher {
  public:
-  explicit RegexMatcher(std::string_view text) : text_(text), budget_(kFreeSteps + static_cast<int64_t>(text.size()) * kStepsPerByte) {}
+  explicit RegexMatcher(std::string_view text)
+      : text_(text), budget_(kFreeSteps + static_cast<int64_t>(text.size()) * kStepsPerByte) {}
   bool exhausted() const { return budget_ < 0; }
 
   // The end of the match that begins at `at`, or npos.
@@ -353,7 +390,8 @@ class RegexMatcher {
   class Continuation {
    public:
     template <class F>
-    explicit Continuation(F& f) : object_(&f), call_([](void* object, size_t at) { return (*static_cast<F*>(object))(at); }) {}
+    explicit Continuation(F& f)
+        : object_(&f), call_([](void* object, size_t at) { return (*static_cast<F*>(object))(at); }) {}
     bool operator()(size_t at) const { return call_(object_, at); }
 
    private:
@@ -392,9 +430,12 @@ class RegexMatcher {
         const size_t end = One(node.set, at);
         return end > 0 && next(end);
       }
-      case Node::kStart: return at == 0 && next(at);
-      case Node::kEnd: return at == text_.size() && next(at);
-      case Node::kSequence: return Sequence(node, 0, at, next);
+      case Node::kStart:
+        return at == 0 && next(at);
+      case Node::kEnd:
+        return at == text_.size() && next(at);
+      case Node::kSequence:
+        return Sequence(node, 0, at, next);
       case Node::kAlternatives:
         for (const Node& part : node.parts)
           if (Match(part, at, next)) return true;
@@ -404,7 +445,8 @@ class RegexMatcher {
         const bool found = Match(node.parts[0], at, Continuation(accept));
         return found != node.negated && budget_ >= 0 && next(at);
       }
-      case Node::kRepeat: return node.parts[0].kind == Node::kChar ? RepeatChar(node, at, next) : RepeatGroup(node, 0, at, next);
+      case Node::kRepeat:
+        return node.parts[0].kind == Node::kChar ? RepeatChar(node, at, next) : RepeatGroup(node, 0, at, next);
     }
     return false;
   }

@@ -1,4 +1,5 @@
-// StreamReplacer: text in portions, every occurrence of one string replaced by another, as one replacement over the whole text would do it.
+// StreamReplacer: text in portions, every occurrence of one string replaced by another, as one replacement over the
+// whole text would do it.
 #pragma once
 
 #include <algorithm>
@@ -45,8 +46,9 @@ class CleanUp {
   }
 
  private:
-  std::vector<StreamReplacer> replacers_ = {{" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},     {" ' ", "'"},
-                                            {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  std::vector<StreamReplacer> replacers_ = {{" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},
+                                            {" ' ", "'"},    {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"},
+                                            {" 've", "'ve"}, {" 're", "'re"}};
 };
 
 }  // namespace tern

@@ -1,4 +1,5 @@
-// ScratchPool: working memory that const, thread-safe methods borrow for one call, so that a call allocates nothing once warm.
+// ScratchPool: working memory that const, thread-safe methods borrow for one call, so that a call allocates nothing
+// once warm.
 #pragma once
 
 #include <memory>

@@ -76,7 +76,8 @@ Status SpmTokenizer::Init() {
   std::vector<std::pair<std::string_view, int32_t>> user_defined;
   for (size_t i = 0; i < model_.pieces.size(); ++i) {
     const SpmPiece& piece = model_.pieces[i];
-    const bool is_normal = piece.type == SpmType::kNormal || piece.type == SpmType::kUserDefined || piece.type == SpmType::kUnused;
+    const bool is_normal =
+        piece.type == SpmType::kNormal || piece.type == SpmType::kUserDefined || piece.type == SpmType::kUnused;
     (is_normal ? normal_ : reserved_).emplace(piece.text, static_cast<int32_t>(i));
     if (piece.type == SpmType::kUserDefined) user_defined.push_back({piece.text, static_cast<int32_t>(i)});
   }
@@ -94,7 +95,8 @@ Status SpmTokenizer::Init() {
 // Normalized text to pieces, in portions; unknown pieces become bytes or one unknown id a run.
 class SpmEncoder final : public EncodeStream {
  public:
-  explicit SpmEncoder(const SpmTokenizer& tokenizer) : t_(tokenizer), normalizer_(*tokenizer.normalizer_), lattice_(tokenizer.unigram_) {}
+  explicit SpmEncoder(const SpmTokenizer& tokenizer)
+      : t_(tokenizer), normalizer_(*tokenizer.normalizer_), lattice_(tokenizer.unigram_) {}
 
   void Reset() {
     normalizer_ = SpmNormalizer::Stream(*t_.normalizer_);
@@ -170,7 +172,8 @@ class SpmEncoder final : public EncodeStream {
       if (!unknown)
         ids->push_back(id);
       else if (byte_fallback)
-        for (int32_t i = 0; i < length; ++i) ids->push_back(t_.model_.byte_id[static_cast<uint8_t>(certain[done + static_cast<size_t>(i)])]);
+        for (int32_t i = 0; i < length; ++i)
+          ids->push_back(t_.model_.byte_id[static_cast<uint8_t>(certain[done + static_cast<size_t>(i)])]);
       else if (!previous_unknown_)
         ids->push_back(id);
       previous_unknown_ = unknown;
@@ -202,7 +205,9 @@ Status SpmTokenizer::EncodeIds(std::string_view text, bool, std::vector<int32_t>
   return {};
 }
 
-std::unique_ptr<EncodeStream> SpmTokenizer::NewEncodeStream() const { return std::make_unique<SpmEncoder>(*this); }
+std::unique_ptr<EncodeStream> SpmTokenizer::NewEncodeStream() const {
+  return std::make_unique<SpmEncoder>(*this);
+}
 
 Result<Encoding> SpmTokenizer::EncodeAlone(std::string_view text, const EncodeOptions& options) const {
   Encoding out;
@@ -287,7 +292,8 @@ class SpmDecoder final : public TokenDecoder {
       *out += piece == model.pieces[static_cast<size_t>(id)].text ? std::string_view(model.unk_surface) : piece;
       return;
     }
-    if (at_start_ && (model.normalizer.add_dummy_prefix || model.normalizer.remove_extra_whitespaces) && piece.starts_with(kSpace)) {
+    if (at_start_ && (model.normalizer.add_dummy_prefix || model.normalizer.remove_extra_whitespaces) &&
+        piece.starts_with(kSpace)) {
       piece.remove_prefix(kSpace.size());
       space_seen_ = !model.normalizer.remove_extra_whitespaces;
     }
@@ -299,12 +305,14 @@ class SpmDecoder final : public TokenDecoder {
       piece.remove_prefix(space + kSpace.size());
     }
   }
-  // Whole characters of bytes_; a byte that cannot be part of one becomes U+FFFD. What may still become a character waits, unless `all`.
+  // Whole characters of bytes_; a byte that cannot be part of one becomes U+FFFD. What may still become a character
+  // waits, unless `all`.
   void TakeBytes(bool all, std::string* out) {
     size_t at = 0;
     while (at < bytes_.size()) {
       const Utf8Char c = DecodeUtf8(bytes_, at);
-      if (!c.valid && !all && at + c.bytes == bytes_.size() && IncompleteUtf8(std::string_view(bytes_).substr(at))) break;
+      if (!c.valid && !all && at + c.bytes == bytes_.size() && IncompleteUtf8(std::string_view(bytes_).substr(at)))
+        break;
       *out += c.valid ? std::string_view(bytes_).substr(at, c.bytes) : kReplacement;
       at += c.valid ? c.bytes : 1;
     }
@@ -334,6 +342,8 @@ std::string SpmTokenizer::DecodePieces(std::span<const std::string> pieces) cons
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> MakeSpmTokenizer(TokenizerFiles files) { return SpmTokenizer::Make(std::move(files)); }
+Result<std::unique_ptr<Tokenizer>> MakeSpmTokenizer(TokenizerFiles files) {
+  return SpmTokenizer::Make(std::move(files));
+}
 
 }  // namespace tern

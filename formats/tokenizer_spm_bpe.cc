@@ -81,28 +81,36 @@ Result<SpmBpe> SpmBpe::Build(const SpmModel& model, const Trie& user_defined) {
     }
   };
   for (const SpmPiece& piece : model.pieces)
-    for (std::string_view rest = piece.text; !rest.empty(); rest.remove_prefix(CharBytes(rest))) character(rest.substr(0, CharBytes(rest)));
+    for (std::string_view rest = piece.text; !rest.empty(); rest.remove_prefix(CharBytes(rest)))
+      character(rest.substr(0, CharBytes(rest)));
   if (model.algorithm == SpmAlgorithm::kBpe) {
-    std::stable_sort(by_score.begin(), by_score.end(), [&](int32_t a, int32_t b) { return model.pieces[static_cast<size_t>(a)].score > model.pieces[static_cast<size_t>(b)].score; });
+    std::stable_sort(by_score.begin(), by_score.end(), [&](int32_t a, int32_t b) {
+      return model.pieces[static_cast<size_t>(a)].score > model.pieces[static_cast<size_t>(b)].score;
+    });
     uint32_t rank = 0;
     for (size_t i = 0; i < by_score.size(); ++i) {
-      if (i > 0 && model.pieces[static_cast<size_t>(by_score[i])].score != model.pieces[static_cast<size_t>(by_score[i - 1])].score) ++rank;
+      if (i > 0 && model.pieces[static_cast<size_t>(by_score[i])].score !=
+                       model.pieces[static_cast<size_t>(by_score[i - 1])].score)
+        ++rank;
       rank_of[static_cast<size_t>(by_score[i])] = rank;
     }
     std::vector<MergeTable::Merge> merges;
     for (int32_t id : by_score) {
       const std::string_view text = model.pieces[static_cast<size_t>(id)].text;
       for (size_t cut = CharBytes(text); cut < text.size(); cut += CharBytes(text.substr(cut))) {
-        bpe.inside_.set(static_cast<size_t>(static_cast<uint8_t>(text[cut - 1])) << 8 | static_cast<uint8_t>(text[cut]));
+        bpe.inside_.set(static_cast<size_t>(static_cast<uint8_t>(text[cut - 1])) << 8 |
+                        static_cast<uint8_t>(text[cut]));
         auto left = symbol_of.find(text.substr(0, cut)), right = symbol_of.find(text.substr(cut));
-        if (left != symbol_of.end() && right != symbol_of.end()) merges.push_back({left->second, right->second, id, rank_of[static_cast<size_t>(id)]});
+        if (left != symbol_of.end() && right != symbol_of.end())
+          merges.push_back({left->second, right->second, id, rank_of[static_cast<size_t>(id)]});
       }
     }
     bpe.merges_.Build(merges);
   }
   std::vector<std::pair<std::string_view, int32_t>> entries;
   for (auto [text, symbol] : symbol_of)
-    if (model.algorithm == SpmAlgorithm::kWord || text.size() == CharBytes(text) || symbol >= static_cast<int32_t>(model.pieces.size()) ||
+    if (model.algorithm == SpmAlgorithm::kWord || text.size() == CharBytes(text) ||
+        symbol >= static_cast<int32_t>(model.pieces.size()) ||
         model.pieces[static_cast<size_t>(symbol)].type == SpmType::kUserDefined)
       entries.push_back({text, symbol});
   TERN_ASSIGN(bpe.symbols_, Trie::Build(std::move(entries)));
@@ -129,7 +137,10 @@ size_t SpmBpe::SegmentEnd(std::string_view text, bool last) const {
     if (!last && text.size() - at < lookahead) return 0;
     size_t length;
     const bool frozen = Frozen(text.substr(at), &length);
-    if (at > 0 && (frozen || previous_frozen || !inside_[static_cast<size_t>(static_cast<uint8_t>(text[at - 1])) << 8 | static_cast<uint8_t>(text[at])])) return at;
+    if (at > 0 &&
+        (frozen || previous_frozen ||
+         !inside_[static_cast<size_t>(static_cast<uint8_t>(text[at - 1])) << 8 | static_cast<uint8_t>(text[at])]))
+      return at;
     previous_frozen = frozen;
     at += length;
   }
@@ -139,7 +150,8 @@ size_t SpmBpe::SegmentEnd(std::string_view text, bool last) const {
 void SpmBpe::Encode(std::string_view segment, Scratch* scratch, std::vector<Step>* steps) const {
   if (model_->algorithm == SpmAlgorithm::kWord) {
     const int32_t symbol = symbols_.Find(segment);
-    steps->push_back({symbol < 0 ? model_->unk_id : id_of_[static_cast<size_t>(symbol)], static_cast<int32_t>(segment.size())});
+    steps->push_back(
+        {symbol < 0 ? model_->unk_id : id_of_[static_cast<size_t>(symbol)], static_cast<int32_t>(segment.size())});
     return;
   }
   auto& symbols = scratch->symbols;
@@ -160,10 +172,13 @@ void SpmBpe::Encode(std::string_view segment, Scratch* scratch, std::vector<Step
   }
 }
 
-// Pieces of type "unused" take part in merging and are taken apart again, the way they were last put together anywhere in the text.
+// Pieces of type "unused" take part in merging and are taken apart again, the way they were last put together anywhere
+// in the text.
 void SpmBpe::EncodeWithUnused(Scratch* scratch, std::vector<Step>* steps) const {
   std::unordered_map<int32_t, std::pair<int32_t, int32_t>> parts;
-  auto unused = [&](int32_t symbol) { return symbol < static_cast<int32_t>(model_->pieces.size()) && model_->IsType(symbol, SpmType::kUnused); };
+  auto unused = [&](int32_t symbol) {
+    return symbol < static_cast<int32_t>(model_->pieces.size()) && model_->IsType(symbol, SpmType::kUnused);
+  };
   if (model_->algorithm == SpmAlgorithm::kBpe)
     scratch->merger.Run(merges_, &scratch->symbols, [&](const MergeTable::Merge& merge) {
       if (unused(merge.merged)) parts[merge.merged] = {merge.left, merge.right};

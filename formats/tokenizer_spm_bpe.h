@@ -1,8 +1,9 @@
-// SpmBpe: SentencePiece's merging models. The pair of neighbours whose union is the piece of the best score is merged first, the leftmost of equals;
-// user-defined symbols are never merged. Also the two trivial models: one piece per character, one per word.
+// SpmBpe: SentencePiece's merging models. The pair of neighbours whose union is the piece of the best score is merged
+// first, the leftmost of equals; user-defined symbols are never merged. Also the two trivial models: one piece per
+// character, one per word.
 //
-// A text falls into segments at places that lie inside no piece: merging never crosses them, so segments are merged one by one, with the result of
-// one call on the whole. Immutable; a Scratch belongs to one thread.
+// A text falls into segments at places that lie inside no piece: merging never crosses them, so segments are merged one
+// by one, with the result of one call on the whole. Immutable; a Scratch belongs to one thread.
 #pragma once
 
 #include <algorithm>
@@ -46,8 +47,8 @@ class MergeTable {
   size_t mask_ = 0;
 };
 
-// Merges a list of symbols in place: always the mergeable neighbours of the lowest rank, the leftmost of equals. Short lists are scanned, long
-// ones use a heap: O(n log n). Keeps its memory from call to call.
+// Merges a list of symbols in place: always the mergeable neighbours of the lowest rank, the leftmost of equals. Short
+// lists are scanned, long ones use a heap: O(n log n). Keeps its memory from call to call.
 class BpeMerger {
  public:
   struct Symbol {
@@ -89,7 +90,8 @@ class SpmBpe {
   // `model` and `user_defined` must outlive it. Errors: kMalformed.
   static Result<SpmBpe> Build(const SpmModel& model, const Trie& user_defined);
 
-  // Length of the first segment of normalized text; 0 if more text is needed to know (never if `last`). REQUIRES: text is not empty.
+  // Length of the first segment of normalized text; 0 if more text is needed to know (never if `last`). REQUIRES: text
+  // is not empty.
   size_t SegmentEnd(std::string_view text, bool last) const;
   // Appends the pieces of one segment.
   void Encode(std::string_view segment, Scratch* scratch, std::vector<Step>* steps) const;
@@ -99,11 +101,11 @@ class SpmBpe {
   void EncodeWithUnused(Scratch* scratch, std::vector<Step>* steps) const;
   const SpmModel* model_ = nullptr;
   const Trie* user_defined_ = nullptr;
-  Trie symbols_;                   // characters (and for words whole pieces) -> symbol; ids first, then characters that are no pieces
+  Trie symbols_;  // characters (and for words whole pieces) -> symbol; ids first, then characters that are no pieces
   MergeTable merges_;
   std::vector<int32_t> id_of_;     // symbol -> id it is written as
   std::vector<int32_t> bytes_of_;  // symbol -> bytes
-  std::bitset<65536> inside_;      // pairs of bytes that stand on the two sides of a character boundary inside some piece
+  std::bitset<65536> inside_;  // pairs of bytes that stand on the two sides of a character boundary inside some piece
   bool has_unused_ = false;
 };
 
@@ -124,7 +126,8 @@ void BpeMerger::Run(const MergeTable& table, std::vector<Symbol>* symbols, OnCan
     const MergeTable::Merge* merge = table.Find(a.id, b.id);
     if (!merge) return;
     on_candidate(*merge);
-    heap_.push_back({static_cast<uint64_t>(merge->rank) << 32 | static_cast<uint64_t>(left), static_cast<uint32_t>(right), a.id, b.id, merge->merged});
+    heap_.push_back({static_cast<uint64_t>(merge->rank) << 32 | static_cast<uint64_t>(left),
+                     static_cast<uint32_t>(right), a.id, b.id, merge->merged});
     if (push) std::push_heap(heap_.begin(), heap_.end(), Later());
   };
   for (int64_t i = 0; i + 1 < n; ++i) offer(i, i + 1, false);
@@ -134,7 +137,9 @@ void BpeMerger::Run(const MergeTable& table, std::vector<Symbol>* symbols, OnCan
     std::pop_heap(heap_.begin(), heap_.end(), Later());
     heap_.pop_back();
     const size_t left = static_cast<size_t>(top.key & 0xFFFFFFFFu), right = top.right;
-    if (s[left].id != top.left_id || s[right].id != top.right_id || s[left].bytes == 0 || s[right].bytes == 0 || next_[left] != static_cast<int64_t>(right)) continue;
+    if (s[left].id != top.left_id || s[right].id != top.right_id || s[left].bytes == 0 || s[right].bytes == 0 ||
+        next_[left] != static_cast<int64_t>(right))
+      continue;
     s[left].id = top.merged;
     s[left].bytes += s[right].bytes;
     s[right].bytes = 0;

@@ -83,16 +83,19 @@ Result<SpmPiece> ReadPiece(std::string_view bytes, uint64_t base) {
     if (field.number == 1) {
       TERN_RETURN_IF_ERROR(Expect(field, kLength, "piece"));
       if (field.bytes.size() > SpmModel::kMaxPieceBytes)
-        return Malformed("a piece is too long").Got(Str(field.bytes.size(), " bytes"), Str("at most ", SpmModel::kMaxPieceBytes));
+        return Malformed("a piece is too long")
+            .Got(Str(field.bytes.size(), " bytes"), Str("at most ", SpmModel::kMaxPieceBytes));
       piece.text = std::string(field.bytes);
     } else if (field.number == 2) {
       TERN_RETURN_IF_ERROR(Expect(field, kFixed32, "score"));
       uint32_t bits = static_cast<uint32_t>(field.integer);
       std::memcpy(&piece.score, &bits, sizeof bits);
-      if (!std::isfinite(piece.score)) return Malformed("the score of a piece is not a finite number").Got(piece.score, "a finite number");
+      if (!std::isfinite(piece.score))
+        return Malformed("the score of a piece is not a finite number").Got(piece.score, "a finite number");
     } else if (field.number == 3) {
       TERN_RETURN_IF_ERROR(Expect(field, kVarint, "type"));
-      if (field.integer < 1 || field.integer > 6) return Malformed("a piece has an unknown type").Got(field.integer, "1 to 6");
+      if (field.integer < 1 || field.integer > 6)
+        return Malformed("a piece has an unknown type").Got(field.integer, "1 to 6");
       piece.type = static_cast<SpmType>(field.integer);
     }
   }
@@ -110,12 +113,19 @@ Status ReadTrainer(std::string_view bytes, uint64_t base, SpmModel* model) {
     switch (field.number) {
       case 3:
         TERN_RETURN_IF_ERROR(Expect(field, kVarint, "model_type"));
-        if (field.integer < 1 || field.integer > 4) return Malformed("unknown kind of model").Where("model_type").Got(field.integer, "1 to 4");
+        if (field.integer < 1 || field.integer > 4)
+          return Malformed("unknown kind of model").Where("model_type").Got(field.integer, "1 to 4");
         model->algorithm = static_cast<SpmAlgorithm>(field.integer);
         break;
-      case 24: TERN_RETURN_IF_ERROR(flag(&model->whitespace_as_suffix)); break;
-      case 26: TERN_RETURN_IF_ERROR(flag(&model->allow_whitespace_only_pieces)); break;
-      case 35: TERN_RETURN_IF_ERROR(flag(&model->byte_fallback)); break;
+      case 24:
+        TERN_RETURN_IF_ERROR(flag(&model->whitespace_as_suffix));
+        break;
+      case 26:
+        TERN_RETURN_IF_ERROR(flag(&model->allow_whitespace_only_pieces));
+        break;
+      case 35:
+        TERN_RETURN_IF_ERROR(flag(&model->byte_fallback));
+        break;
       case 40:
         TERN_RETURN_IF_ERROR(Expect(field, kVarint, "unk_id"));
         model->trainer_unk_id = static_cast<int64_t>(field.integer);
@@ -126,10 +136,12 @@ Status ReadTrainer(std::string_view bytes, uint64_t base, SpmModel* model) {
         break;
       case 44:
         TERN_RETURN_IF_ERROR(Expect(field, kLength, "unk_surface"));
-        if (field.bytes.size() > SpmModel::kMaxPieceBytes) return Malformed("the text of the unknown piece is too long").Where("unk_surface");
+        if (field.bytes.size() > SpmModel::kMaxPieceBytes)
+          return Malformed("the text of the unknown piece is too long").Where("unk_surface");
         model->unk_surface = std::string(field.bytes.substr(0, field.bytes.find('\0')));
         break;
-      default: break;
+      default:
+        break;
     }
   }
   return {};
@@ -158,7 +170,8 @@ Status ReadNormalizer(std::string_view bytes, uint64_t base, SpmNormalizerSpec* 
         *flags[field.number - 3] = field.integer != 0;
         break;
       }
-      default: break;
+      default:
+        break;
     }
   }
   return {};
@@ -176,7 +189,8 @@ Status CheckPieces(SpmModel* model) {
     if (piece.text.empty()) return Malformed("a piece is empty").Where(where());
     if (piece.type == SpmType::kUnused && piece.text.size() == 1 && piece.text[0] == 0) continue;  // a place out of use
     if (piece.text.find('\0') != std::string::npos) return Malformed("a piece holds a zero byte").Where(where());
-    const bool is_normal = piece.type == SpmType::kNormal || piece.type == SpmType::kUserDefined || piece.type == SpmType::kUnused;
+    const bool is_normal =
+        piece.type == SpmType::kNormal || piece.type == SpmType::kUserDefined || piece.type == SpmType::kUnused;
     if (!(is_normal ? normal : reserved).insert(piece.text).second)
       return Malformed(Str("the piece '", Printable(piece.text, 60), "' stands twice")).Where(where());
     if (piece.type == SpmType::kUnknown) {
@@ -185,7 +199,10 @@ Status CheckPieces(SpmModel* model) {
     }
     if (piece.type == SpmType::kByte) {
       const int byte = SpmByteOf(piece.text);
-      if (byte < 0) return Malformed(Str("bad byte token '", Printable(piece.text, 60), "'")).Where(where()).Hint("Byte pieces are <0x00> to <0xFF>.");
+      if (byte < 0)
+        return Malformed(Str("bad byte token '", Printable(piece.text, 60), "'"))
+            .Where(where())
+            .Hint("Byte pieces are <0x00> to <0xFF>.");
       if (!model->byte_fallback) return Malformed("a byte token although byte_fallback is off").Where(where());
       model->byte_id[byte] = id;
     }
@@ -198,7 +215,8 @@ Status CheckPieces(SpmModel* model) {
   if (model->unk_id < 0 && !model->byte_fallback) return Malformed("no piece is of type 'unknown'");
   if (model->byte_fallback)
     for (int byte = 0; byte < 256; ++byte)
-      if (model->byte_id[byte] < 0) return Malformed(Str("byte_fallback is on, but the byte token for ", byte, " is missing"));
+      if (model->byte_id[byte] < 0)
+        return Malformed(Str("byte_fallback is on, but the byte token for ", byte, " is missing"));
   return {};
 }
 
@@ -222,7 +240,8 @@ Result<SpmModel> SpmModel::Parse(std::string_view bytes) {
     switch (field.number) {
       case 1: {
         TERN_RETURN_IF_ERROR(Expect(field, kLength, "pieces"));
-        if (static_cast<int64_t>(model.pieces.size()) >= kMaxPieces) return Malformed("too many pieces").Got(Str("more than ", kMaxPieces), Str("at most ", kMaxPieces));
+        if (static_cast<int64_t>(model.pieces.size()) >= kMaxPieces)
+          return Malformed("too many pieces").Got(Str("more than ", kMaxPieces), Str("at most ", kMaxPieces));
         auto piece = ReadPiece(field.bytes, base);
         if (!piece.ok()) return Status(piece.status()).Where(Str("piece ", model.pieces.size()));
         model.pieces.push_back(std::move(piece).value());
@@ -235,7 +254,8 @@ Result<SpmModel> SpmModel::Parse(std::string_view bytes) {
       case 3:
       case 5:
         TERN_RETURN_IF_ERROR(Expect(field, kLength, "normalizer_spec"));
-        TERN_RETURN_IF_ERROR(ReadNormalizer(field.bytes, base, field.number == 3 ? &model.normalizer : &model.denormalizer));
+        TERN_RETURN_IF_ERROR(
+            ReadNormalizer(field.bytes, base, field.number == 3 ? &model.normalizer : &model.denormalizer));
         model.has_denormalizer |= field.number == 5;
         break;
       default:

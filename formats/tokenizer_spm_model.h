@@ -1,4 +1,5 @@
-// SpmModel: what a SentencePiece .model file says. The file is a protocol buffer; this is our own bounded reader of the few fields that matter.
+// SpmModel: what a SentencePiece .model file says. The file is a protocol buffer; this is our own bounded reader of the
+// few fields that matter.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +32,8 @@ struct SpmModel {
   static constexpr int64_t kMaxPieces = 4 << 20;
   static constexpr size_t kMaxPieceBytes = 1024;
 
-  // Checks everything the library checks, and more: distinct, non-empty, bounded pieces, finite scores, exactly one unknown piece, byte pieces
-  // <0x00>..<0xFF> complete where byte fallback is on. Errors: kMalformed.
+  // Checks everything the library checks, and more: distinct, non-empty, bounded pieces, finite scores, exactly one
+  // unknown piece, byte pieces <0x00>..<0xFF> complete where byte fallback is on. Errors: kMalformed.
   static Result<SpmModel> Parse(std::string_view bytes);
 
   bool IsType(int32_t id, SpmType type) const { return pieces[static_cast<size_t>(id)].type == type; }
@@ -40,7 +41,7 @@ struct SpmModel {
   std::vector<SpmPiece> pieces;  // index = id
   SpmAlgorithm algorithm = SpmAlgorithm::kUnigram;
   bool byte_fallback = false, whitespace_as_suffix = false, allow_whitespace_only_pieces = false;
-  int64_t trainer_unk_id = 0;           // what the training said, which is what converters go by
+  int64_t trainer_unk_id = 0;  // what the training said, which is what converters go by
   std::string unk_piece = "<unk>";
   std::string unk_surface = " \xE2\x81\x87 ";
   int32_t unk_id = -1, bos_id = -1, eos_id = -1, pad_id = -1;  // -1: none

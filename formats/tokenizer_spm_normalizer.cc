@@ -14,9 +14,11 @@ SpmNormalizer::SpmNormalizer(const SpmNormalizerSpec& spec, bool whitespace_as_s
       whitespace_as_suffix_(whitespace_as_suffix),
       user_defined_(user_defined),
       space_(spec.escape_whitespaces ? kEscapedSpace : " "),
-      lookahead_(std::max<size_t>({4, spec.charsmap.max_key_bytes(), user_defined ? user_defined->max_key_bytes() : 0})) {
+      lookahead_(
+          std::max<size_t>({4, spec.charsmap.max_key_bytes(), user_defined ? user_defined->max_key_bytes() : 0})) {
   for (int byte = 0; byte < 128; ++byte)
-    plain_[byte] = byte != ' ' && spec.charsmap.KeepsAscii(static_cast<uint8_t>(byte)) && !(user_defined && user_defined->Begins(static_cast<uint8_t>(byte)));
+    plain_[byte] = byte != ' ' && spec.charsmap.KeepsAscii(static_cast<uint8_t>(byte)) &&
+                   !(user_defined && user_defined->Begins(static_cast<uint8_t>(byte)));
 }
 
 SpmNormalizer::Prefix SpmNormalizer::Next(std::string_view text) const {
@@ -54,7 +56,7 @@ size_t SpmNormalizer::Stream::Push(std::string_view text, bool last, std::string
   size_t at = 0;
   any_input_ |= !text.empty();
   if (!started_) {
-    for (; at < text.size() && (last || text.size() - at >= n_->lookahead_); ) {
+    for (; at < text.size() && (last || text.size() - at >= n_->lookahead_);) {
       Prefix p{" ", 1};
       if (spec.remove_extra_whitespaces) p = n_->Next(text.substr(at));
       if (!spec.remove_extra_whitespaces || p.replacement != " ") {
@@ -70,7 +72,9 @@ size_t SpmNormalizer::Stream::Push(std::string_view text, bool last, std::string
   while (at < text.size()) {
     // A run of bytes that stand for themselves, one behind the other.
     const size_t run = at;
-    while (at + 1 < text.size() && n_->KeepsAscii(static_cast<uint8_t>(text[at])) && static_cast<uint8_t>(text[at + 1]) < 128) ++at;
+    while (at + 1 < text.size() && n_->KeepsAscii(static_cast<uint8_t>(text[at])) &&
+           static_cast<uint8_t>(text[at + 1]) < 128)
+      ++at;
     if (at + 1 == text.size() && last && n_->KeepsAscii(static_cast<uint8_t>(text[at]))) ++at;
     if (at > run) {
       out->append(text.substr(run, at - run));

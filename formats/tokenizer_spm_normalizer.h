@@ -1,6 +1,7 @@
-// SpmNormalizer: text as SentencePiece normalizes it before it is cut into pieces. At each position the longest match counts: a user-defined
-// symbol (copied), else the charsmap, else one character (an invalid byte becomes U+FFFD). Then white space: dummy prefix, runs collapsed,
-// ends removed, spaces written as U+2581, each as the model's options say. Immutable; its Stream takes the text in any pieces.
+// SpmNormalizer: text as SentencePiece normalizes it before it is cut into pieces. At each position the longest match
+// counts: a user-defined symbol (copied), else the charsmap, else one character (an invalid byte becomes U+FFFD). Then
+// white space: dummy prefix, runs collapsed, ends removed, spaces written as U+2581, each as the model's options say.
+// Immutable; its Stream takes the text in any pieces.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +21,17 @@ class SpmNormalizer {
 
   class Stream {
    public:
-    explicit Stream(const SpmNormalizer& normalizer) : n_(&normalizer), previous_space_(normalizer.spec_->remove_extra_whitespaces) {}
-    // Appends what `text` gives to *out, and for each appended byte the offset of its source to *map (if given). Returns how many bytes of text were
-    // consumed: all if `last`, else all but what could be the beginning of a longer match; the caller passes the rest again, before what follows.
+    explicit Stream(const SpmNormalizer& normalizer)
+        : n_(&normalizer), previous_space_(normalizer.spec_->remove_extra_whitespaces) {}
+    // Appends what `text` gives to *out, and for each appended byte the offset of its source to *map (if given).
+    // Returns how many bytes of text were consumed: all if `last`, else all but what could be the beginning of a longer
+    // match; the caller passes the rest again, before what follows.
     size_t Push(std::string_view text, bool last, std::string* out, std::vector<int64_t>* map);
-    // After the last Push: removes white space at the end, adds the suffix; *map gets one more entry, the end of the source.
+    // After the last Push: removes white space at the end, adds the suffix; *map gets one more entry, the end of the
+    // source.
     void Finish(std::string* out, std::vector<int64_t>* map);
-    // Bytes of everything appended so far that Finish will not remove. The caller may drop bytes from the front of *out and says so with Dropped.
+    // Bytes of everything appended so far that Finish will not remove. The caller may drop bytes from the front of *out
+    // and says so with Dropped.
     size_t certain_bytes() const { return certain_; }
     void Dropped(size_t bytes) { certain_ -= bytes; }
 

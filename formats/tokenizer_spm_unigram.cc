@@ -10,7 +10,9 @@ constexpr float kUnknownPenalty = 10.0f;
 constexpr float kScoreReset = 100000.0f;  // where the library starts the sum anew, so that float32 keeps its digits
 constexpr size_t kFirstCheck = 1 << 14;
 
-size_t CharBytes(uint8_t lead) { return lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4; }
+size_t CharBytes(uint8_t lead) {
+  return lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
 }  // namespace
 
 Result<SpmUnigram> SpmUnigram::Build(const SpmModel& model) {
@@ -27,7 +29,9 @@ Result<SpmUnigram> SpmUnigram::Build(const SpmModel& model) {
     if (piece.type != SpmType::kNormal && piece.type != SpmType::kUserDefined) continue;
     entries.push_back({piece.text, static_cast<int32_t>(i)});
     // A user-defined piece scores above all others, so that it always wins.
-    unigram.score_[i] = piece.type == SpmType::kUserDefined ? static_cast<float>(0.1 * (static_cast<double>(piece.text.size()) - 1)) : piece.score;
+    unigram.score_[i] = piece.type == SpmType::kUserDefined
+                            ? static_cast<float>(0.1 * (static_cast<double>(piece.text.size()) - 1))
+                            : piece.score;
   }
   TERN_ASSIGN(unigram.trie_, Trie::Build(std::move(entries)));
   return unigram;
@@ -101,10 +105,11 @@ size_t SpmUnigram::Lattice::Push(std::string_view text, bool last, std::vector<S
   return taken;
 }
 
-// The position closest to `at` through which the best paths to all positions from `at` on pass (0 if that is the start).
+// The position closest to `at` through which the best paths to all positions from `at` on pass (0 if that is the
+// start).
 size_t SpmUnigram::Lattice::CommonEnd(size_t at) const {
-  // All later paths go through a position in [at, reach_] that some piece ends at, or through `at` itself. Their best paths are walked back
-  // together: the furthest one steps first, until one is left.
+  // All later paths go through a position in [at, reach_] that some piece ends at, or through `at` itself. Their best
+  // paths are walked back together: the furthest one steps first, until one is left.
   std::vector<size_t> live;
   for (size_t i = at; i <= reach_; ++i)
     if (back_[i].length > 0) live.push_back(i);

@@ -1,8 +1,10 @@
-// SpmUnigram: the best path through all pieces of a normalized text, as SentencePiece's optimized Viterbi computes it, to the last tie: scores are
-// added in float32 from left to right, from zero again behind +-100,000, and the first of equal candidates wins (version 0.2.3).
+// SpmUnigram: the best path through all pieces of a normalized text, as SentencePiece's optimized Viterbi computes it,
+// to the last tie: scores are added in float32 from left to right, from zero again behind +-100,000, and the first of
+// equal candidates wins (version 0.2.3).
 //
-// The lattice takes text in any portions and gives pieces as soon as every path must pass through their ends, so a text of any length needs
-// bounded memory; the score is carried on, so the pieces are those of one call on the whole. Immutable; a Lattice belongs to one thread.
+// The lattice takes text in any portions and gives pieces as soon as every path must pass through their ends, so a text
+// of any length needs bounded memory; the score is carried on, so the pieces are those of one call on the whole.
+// Immutable; a Lattice belongs to one thread.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +30,9 @@ class SpmUnigram {
    public:
     explicit Lattice(const SpmUnigram& unigram) { Reset(unigram); }
     void Reset(const SpmUnigram& unigram);  // keeps memory
-    // `text` begins where the text of the last call ended; of it only what all pieces that begin there need is taken unless `last`.
-    // Appends the steps that became certain. Returns how many bytes were taken; the rest must be passed again.
+    // `text` begins where the text of the last call ended; of it only what all pieces that begin there need is taken
+    // unless `last`. Appends the steps that became certain. Returns how many bytes were taken; the rest must be passed
+    // again.
     size_t Push(std::string_view text, bool last, std::vector<Step>* steps);
 
     // Bytes taken whose pieces are not certain yet.
@@ -39,7 +42,8 @@ class SpmUnigram {
     void Emit(size_t end, std::vector<Step>* steps);
     size_t CommonEnd(size_t at) const;
     const SpmUnigram* u_ = nullptr;
-    // Node i ends at byte i behind the last certain position. back_: id and length of the best piece that ends there, length 0 = none.
+    // Node i ends at byte i behind the last certain position. back_: id and length of the best piece that ends there,
+    // length 0 = none.
     std::vector<Step> back_;
     std::vector<float> score_;
     size_t at_ = 0;     // where the next piece begins

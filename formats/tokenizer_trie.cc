@@ -1,11 +1,13 @@
 #include "formats/tokenizer_trie.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace tern {
 
-// Places the children of one node after another into blocks of 256 units. A node's children share a block (base ^ byte changes the low 8 bits only),
-// and no two nodes share a base, so that a unit's label alone proves its parent. A block is given up after a few failures: building stays linear.
+// Places the children of one node after another into blocks of 256 units. A node's children share a block (base ^ byte
+// changes the low 8 bits only), and no two nodes share a base, so that a unit's label alone proves its parent. A block
+// is given up after a few failures: building stays linear.
 class Trie::Builder {
  public:
   explicit Builder(std::vector<std::pair<std::string_view, int32_t>> entries) : entries_(std::move(entries)) {}
@@ -55,37 +57,37 @@ class Trie::Builder {
  private:
   struct Block {
     uint32_t first;
-    int free = 256, failures = 0;
+    int failures = 0;
+    uint64_t free[4] = {~0ull, ~0ull, ~0ull, ~0ull};
+    bool IsFree(uint32_t low) const { return (free[low >> 6] >> (low & 63) & 1) != 0; }
   };
   // A base whose units for all labels are free, not used before.
   uint32_t Place(const std::vector<std::pair<uint8_t, size_t>>& children) {
     const int kGiveUp = 12;
     for (size_t b = open_.size(); b-- > 0;) {
       Block& block = open_[b];
-      if (block.free >= static_cast<int>(children.size())) {
-        for (uint32_t low = 0; low < 256; ++low) {
-          uint32_t base = block.first ^ low;
-          if (used_base_[base] || !Fits(base, children)) continue;
-          return Take(&block, base, children.size());
+      // Each free unit in turn for the first child; the others must then fit.
+      for (int word = 0; word < 4; ++word) {
+        for (uint64_t left = block.free[word]; left != 0; left &= left - 1) {
+          const uint32_t low = static_cast<uint32_t>(word * 64 + std::countr_zero(left)) ^ children[0].first;
+          if (used_base_[block.first ^ low]) continue;
+          const bool fits = std::all_of(children.begin() + 1, children.end(),
+                                        [&](const auto& child) { return block.IsFree(low ^ child.first); });
+          if (fits) return Take(&block, low, children);
         }
       }
-      if (++block.failures >= kGiveUp || block.free == 0) open_.erase(open_.begin() + static_cast<int64_t>(b));
+      const bool full = (block.free[0] | block.free[1] | block.free[2] | block.free[3]) == 0;
+      if (++block.failures >= kGiveUp || full) open_.erase(open_.begin() + static_cast<int64_t>(b));
     }
-    Block block{static_cast<uint32_t>(trie_.units_.size())};
+    open_.push_back({static_cast<uint32_t>(trie_.units_.size())});
     trie_.units_.resize(trie_.units_.size() + 256);
     used_base_.resize(trie_.units_.size());
-    open_.push_back(block);
-    return Take(&open_.back(), block.first, children.size());
+    return Take(&open_.back(), 0, children);
   }
-  bool Fits(uint32_t base, const std::vector<std::pair<uint8_t, size_t>>& children) const {
-    for (auto [label, entry] : children)
-      if ((trie_.units_[base ^ label].tag & 0x1FF) != 0) return false;
-    return true;
-  }
-  uint32_t Take(Block* block, uint32_t base, size_t count) {
-    used_base_[base] = true;
-    block->free -= static_cast<int>(count);
-    return base;
+  uint32_t Take(Block* block, uint32_t low, const std::vector<std::pair<uint8_t, size_t>>& children) {
+    used_base_[block->first ^ low] = true;
+    for (auto [label, entry] : children) block->free[(low ^ label) >> 6] &= ~(1ull << ((low ^ label) & 63));
+    return block->first ^ low;
   }
 
   std::vector<std::pair<std::string_view, int32_t>> entries_;
@@ -94,7 +96,9 @@ class Trie::Builder {
   Trie trie_;
 };
 
-Result<Trie> Trie::Build(std::vector<std::pair<std::string_view, int32_t>> entries) { return Builder(std::move(entries)).Run(); }
+Result<Trie> Trie::Build(std::vector<std::pair<std::string_view, int32_t>> entries) {
+  return Builder(std::move(entries)).Run();
+}
 
 int32_t Trie::Find(std::string_view key) const {
   uint32_t node = kRoot;

@@ -19,8 +19,8 @@ class Trie {
   // An empty trie: no byte leads anywhere.
   Trie() : units_(256) {}
 
-  // Keys must be non-empty and distinct; values in [0, kMaxValue]. Time and memory are linear in the sum of the key lengths (times the alphabet
-  // of a node). Errors: kMalformed (empty or duplicate key, value out of range).
+  // Keys must be non-empty and distinct; values in [0, kMaxValue]. Time and memory are linear in the sum of the key
+  // lengths (times the alphabet of a node). Errors: kMalformed (empty or duplicate key, value out of range).
   static Result<Trie> Build(std::vector<std::pair<std::string_view, int32_t>> entries);
 
   // Moves *node along `byte`; false (and *node unchanged) where no key continues so.
@@ -46,8 +46,9 @@ class Trie {
 
  private:
   struct Unit {
-    uint32_t base = 0;  // children stand at base ^ byte; 0 = none (block 0 holds nothing but the root, whose labels never match)
-    uint32_t tag = 0;   // low 9 bits: label + 1, 0 = free; above: value + 1, 0 = none
+    uint32_t base =
+        0;  // children stand at base ^ byte; 0 = none (block 0 holds nothing but the root, whose labels never match)
+    uint32_t tag = 0;  // low 9 bits: label + 1, 0 = free; above: value + 1, 0 = none
   };
   class Builder;
   std::vector<Unit> units_;

@@ -25,17 +25,22 @@ std::vector<int32_t> ByteIds(const Vocabulary& vocabulary) {
   return ids;
 }
 
-Status NoUnknown(std::string_view word) { return Malformed(Str("'", Printable(word, 60), "' has no token, and there is no unknown token")); }
+Status NoUnknown(std::string_view word) {
+  return Malformed(Str("'", Printable(word, 60), "' has no token, and there is no unknown token"));
+}
 
 class Unigram final : public VocabModel {
  public:
-  static Result<std::unique_ptr<VocabModel>> Make(std::vector<UnigramPiece> pieces, int32_t unk_id, bool byte_fallback) {
-    if (unk_id >= static_cast<int64_t>(pieces.size())) return Malformed("unk_id lies outside the vocabulary").Got(unk_id, Str("below ", pieces.size()));
+  static Result<std::unique_ptr<VocabModel>> Make(std::vector<UnigramPiece> pieces, int32_t unk_id,
+                                                  bool byte_fallback) {
+    if (unk_id >= static_cast<int64_t>(pieces.size()))
+      return Malformed("unk_id lies outside the vocabulary").Got(unk_id, Str("below ", pieces.size()));
     std::vector<double> scores;
     double least = std::numeric_limits<double>::infinity();
     std::vector<std::pair<std::string, int32_t>> entries;
     for (size_t i = 0; i < pieces.size(); ++i) {
-      if (!std::isfinite(pieces[i].score)) return Malformed("the score of a piece is not a finite number").Where(Str("piece ", i));
+      if (!std::isfinite(pieces[i].score))
+        return Malformed("the score of a piece is not a finite number").Where(Str("piece ", i));
       least = std::min(least, pieces[i].score);
       scores.push_back(pieces[i].score);
       entries.emplace_back(std::move(pieces[i].text), static_cast<int32_t>(i));
@@ -106,8 +111,9 @@ class Unigram final : public VocabModel {
     for (size_t i = first; i < out->size(); ++i) {
       const ModelToken token = (*out)[i];
       const std::string_view text = word.substr(token.begin, token.end - token.begin);
-      const bool bytes = token.id == unk_id_ && vocabulary_.IdOf(text) < 0 &&
-                         std::all_of(text.begin(), text.end(), [&](char c) { return byte_ids_[static_cast<uint8_t>(c)] >= 0; });
+      const bool bytes =
+          token.id == unk_id_ && vocabulary_.IdOf(text) < 0 &&
+          std::all_of(text.begin(), text.end(), [&](char c) { return byte_ids_[static_cast<uint8_t>(c)] >= 0; });
       any |= bytes;
       if (bytes)
         for (char c : text) tokens.push_back({byte_ids_[static_cast<uint8_t>(c)], token.begin, token.end});
@@ -126,12 +132,14 @@ class Unigram final : public VocabModel {
 
 class WordPiece final : public VocabModel {
  public:
-  static Result<std::unique_ptr<VocabModel>> Make(Vocabulary vocabulary, const std::string& unk_token, const std::string& prefix, int64_t max_characters) {
+  static Result<std::unique_ptr<VocabModel>> Make(Vocabulary vocabulary, const std::string& unk_token,
+                                                  const std::string& prefix, int64_t max_characters) {
     const int32_t unk_id = vocabulary.IdOf(unk_token);
     std::vector<std::pair<std::string_view, int32_t>> continuing;
     for (int32_t id = 0; id < vocabulary.end_id(); ++id) {
       const std::string_view token = vocabulary.TokenOf(id);
-      if (token.size() > prefix.size() && token.starts_with(prefix) && vocabulary.IdOf(token) == id) continuing.push_back({token.substr(prefix.size()), id});
+      if (token.size() > prefix.size() && token.starts_with(prefix) && vocabulary.IdOf(token) == id)
+        continuing.push_back({token.substr(prefix.size()), id});
     }
     TERN_ASSIGN(Trie trie, Trie::Build(std::move(continuing)));
     std::unique_ptr<WordPiece> model(new WordPiece(std::move(vocabulary), unk_id));
@@ -143,7 +151,8 @@ class WordPiece final : public VocabModel {
   Status Tokenize(std::string_view word, Scratch*, std::vector<ModelToken>* out) const override {
     const size_t first = out->size();
     bool whole = static_cast<int64_t>(word.size()) <= max_characters_ ||
-                 std::count_if(word.begin(), word.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }) <= max_characters_;
+                 std::count_if(word.begin(), word.end(),
+                               [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }) <= max_characters_;
     for (size_t at = 0; whole && at < word.size();) {
       int32_t id = -1;
       const size_t length = (at == 0 ? vocabulary_.trie() : continuing_).LongestPrefix(word.substr(at), &id);
@@ -178,16 +187,22 @@ class WordLevel final : public VocabModel {
 
 class Bpe final : public VocabModel {
  public:
-  static Result<std::unique_ptr<VocabModel>> Make(Vocabulary vocabulary, const std::vector<std::pair<std::string, std::string>>& merges, const BpeOptions& options) {
+  static Result<std::unique_ptr<VocabModel>> Make(Vocabulary vocabulary,
+                                                  const std::vector<std::pair<std::string, std::string>>& merges,
+                                                  const BpeOptions& options) {
     const int32_t unk_id = options.unk_token.empty() ? -1 : vocabulary.IdOf(options.unk_token);
     std::vector<MergeTable::Merge> table;
     table.reserve(merges.size());
     for (size_t i = 0; i < merges.size(); ++i) {
       const auto& [left, right] = merges[i];
-      if (right.size() < options.prefix.size()) return Malformed("a merge is shorter than the prefix").Where(Str("merge ", i));
-      const int32_t a = vocabulary.IdOf(left), b = vocabulary.IdOf(right), merged = vocabulary.IdOf(left + right.substr(options.prefix.size()));
+      if (right.size() < options.prefix.size())
+        return Malformed("a merge is shorter than the prefix").Where(Str("merge ", i));
+      const int32_t a = vocabulary.IdOf(left), b = vocabulary.IdOf(right),
+                    merged = vocabulary.IdOf(left + right.substr(options.prefix.size()));
       if (a < 0 || b < 0 || merged < 0)
-        return Malformed(Str("the merge of '", Printable(left, 60), "' and '", Printable(right, 60), "' is not in the vocabulary")).Where(Str("merge ", i));
+        return Malformed(Str("the merge of '", Printable(left, 60), "' and '", Printable(right, 60),
+                             "' is not in the vocabulary"))
+            .Where(Str("merge ", i));
       table.push_back({a, b, merged, static_cast<uint32_t>(i)});
     }
     std::unique_ptr<Bpe> model(new Bpe(std::move(vocabulary), unk_id));
@@ -218,7 +233,8 @@ class Bpe final : public VocabModel {
         symbols.push_back({id, length});
         continue;
       }
-      if (!byte_ids_.empty() && std::all_of(character.begin(), character.end(), [&](char c) { return byte_ids_[static_cast<uint8_t>(c)] >= 0; })) {
+      if (!byte_ids_.empty() && std::all_of(character.begin(), character.end(),
+                                            [&](char c) { return byte_ids_[static_cast<uint8_t>(c)] >= 0; })) {
         for (char c : character) symbols.push_back({byte_ids_[static_cast<uint8_t>(c)], 1});
         continue;
       }
@@ -275,7 +291,8 @@ Result<std::vector<std::pair<std::string, std::string>>> ReadMerges(const Json& 
       const std::string& text = entry.get_ref<const std::string&>();
       if (text.starts_with("#version")) continue;
       const size_t space = text.find(' ');
-      if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) return Malformed("a merge must be two tokens").Where(where());
+      if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos)
+        return Malformed("a merge must be two tokens").Where(where());
       merges.emplace_back(text.substr(0, space), text.substr(space + 1));
     } else {
       return Malformed("a merge must be two tokens").Where(where());
@@ -289,7 +306,11 @@ Result<std::unique_ptr<VocabModel>> Make(const Json& config) {
   auto vocab = config.find("vocab");
   if (vocab == config.end()) return Malformed("the model has no vocabulary");
   TERN_ASSIGN(std::string type, ConfigString(config, "type", ""));
-  if (type.empty()) type = config.contains("merges") ? "BPE" : vocab->is_array() ? "Unigram" : config.contains("continuing_subword_prefix") ? "WordPiece" : "WordLevel";
+  if (type.empty())
+    type = config.contains("merges")                      ? "BPE"
+           : vocab->is_array()                            ? "Unigram"
+           : config.contains("continuing_subword_prefix") ? "WordPiece"
+                                                          : "WordLevel";
   if (type == "Unigram") {
     if (!vocab->is_array()) return Malformed("the vocabulary must be a list");
     TERN_ASSIGN(auto pieces, ReadPieces(*vocab));
@@ -319,7 +340,8 @@ Result<std::unique_ptr<VocabModel>> Make(const Json& config) {
     TERN_ASSIGN(options.fuse_unk, ConfigBool(config, "fuse_unk", false));
     TERN_ASSIGN(options.byte_fallback, ConfigBool(config, "byte_fallback", false));
     TERN_ASSIGN(options.ignore_merges, ConfigBool(config, "ignore_merges", false));
-    if (auto dropout = config.find("dropout"); dropout != config.end() && dropout->is_number() && dropout->get<double>() != 0.0)
+    if (auto dropout = config.find("dropout");
+        dropout != config.end() && dropout->is_number() && dropout->get<double>() != 0.0)
       return Malformed("merge dropout makes the result random; it is not supported").Where("dropout");
     return Bpe::Make(std::move(vocabulary), merges, options);
   }
@@ -331,13 +353,17 @@ Result<std::unique_ptr<VocabModel>> Make(const Json& config) {
 const std::string Vocabulary::kNone;
 
 Result<Vocabulary> Vocabulary::Build(std::vector<std::pair<std::string, int32_t>> entries) {
-  if (static_cast<int64_t>(entries.size()) > kMaxEntries) return Malformed("the vocabulary is too large").Got(entries.size(), Str("at most ", kMaxEntries));
+  if (static_cast<int64_t>(entries.size()) > kMaxEntries)
+    return Malformed("the vocabulary is too large").Got(entries.size(), Str("at most ", kMaxEntries));
   Vocabulary out;
   std::unordered_map<std::string_view, int32_t> last;
   int32_t end = 0;
   for (const auto& [token, id] : entries) {
-    if (id < 0 || id >= 2 * kMaxEntries - 2) return Malformed(Str("the id of '", Printable(token, 60), "' is out of range")).Got(id, Str("0 to ", 2 * kMaxEntries - 3));
-    if (token.size() > kMaxTokenBytes) return Malformed("a token is too long").Got(Str(token.size(), " bytes"), Str("at most ", kMaxTokenBytes));
+    if (id < 0 || id >= 2 * kMaxEntries - 2)
+      return Malformed(Str("the id of '", Printable(token, 60), "' is out of range"))
+          .Got(id, Str("0 to ", 2 * kMaxEntries - 3));
+    if (token.size() > kMaxTokenBytes)
+      return Malformed("a token is too long").Got(Str(token.size(), " bytes"), Str("at most ", kMaxTokenBytes));
     end = std::max(end, id + 1);
     last[token] = id;
   }
@@ -355,7 +381,8 @@ Result<Vocabulary> Vocabulary::FromJson(const Json& object) {
   if (!object.is_object()) return Malformed("the vocabulary must be an object");
   std::vector<std::pair<std::string, int32_t>> entries;
   for (const auto& [token, id] : object.items()) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX) return Malformed(Str("the id of '", Printable(token, 60), "' is not a number from 0"));
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX)
+      return Malformed(Str("the id of '", Printable(token, 60), "' is not a number from 0"));
     entries.emplace_back(token, static_cast<int32_t>(id.get<int64_t>()));
   }
   return Build(std::move(entries));
@@ -366,11 +393,16 @@ Result<std::unique_ptr<VocabModel>> MakeVocabModel(const Json& config) {
   if (!made.ok()) return Status(made.status()).Where("model");
   return made;
 }
-Result<std::unique_ptr<VocabModel>> MakeUnigram(std::vector<UnigramPiece> pieces, int32_t unk_id, bool byte_fallback) { return Unigram::Make(std::move(pieces), unk_id, byte_fallback); }
-Result<std::unique_ptr<VocabModel>> MakeWordPiece(Vocabulary vocabulary, const std::string& unk_token, const std::string& prefix, int64_t max_characters) {
+Result<std::unique_ptr<VocabModel>> MakeUnigram(std::vector<UnigramPiece> pieces, int32_t unk_id, bool byte_fallback) {
+  return Unigram::Make(std::move(pieces), unk_id, byte_fallback);
+}
+Result<std::unique_ptr<VocabModel>> MakeWordPiece(Vocabulary vocabulary, const std::string& unk_token,
+                                                  const std::string& prefix, int64_t max_characters) {
   return WordPiece::Make(std::move(vocabulary), unk_token, prefix, max_characters);
 }
-Result<std::unique_ptr<VocabModel>> MakeBpe(Vocabulary vocabulary, const std::vector<std::pair<std::string, std::string>>& merges, const BpeOptions& options) {
+Result<std::unique_ptr<VocabModel>> MakeBpe(Vocabulary vocabulary,
+                                            const std::vector<std::pair<std::string, std::string>>& merges,
+                                            const BpeOptions& options) {
   return Bpe::Make(std::move(vocabulary), merges, options);
 }
 

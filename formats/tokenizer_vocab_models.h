@@ -28,9 +28,11 @@ class Vocabulary {
 
   int32_t IdOf(std::string_view token) const { return trie_.Find(token); }
   // "" for an id without a token.
-  const std::string& TokenOf(int32_t id) const { return id >= 0 && id < end_id() ? tokens_[static_cast<size_t>(id)] : kNone; }
-  int64_t count() const { return count_; }                                   // of strings
-  int32_t end_id() const { return static_cast<int32_t>(tokens_.size()); }    // one above the largest id
+  const std::string& TokenOf(int32_t id) const {
+    return id >= 0 && id < end_id() ? tokens_[static_cast<size_t>(id)] : kNone;
+  }
+  int64_t count() const { return count_; }                                 // of strings
+  int32_t end_id() const { return static_cast<int32_t>(tokens_.size()); }  // one above the largest id
   const Trie& trie() const { return trie_; }
 
  private:
@@ -75,12 +77,15 @@ struct UnigramPiece {
   double score;
 };
 Result<std::unique_ptr<VocabModel>> MakeUnigram(std::vector<UnigramPiece> pieces, int32_t unk_id, bool byte_fallback);
-Result<std::unique_ptr<VocabModel>> MakeWordPiece(Vocabulary vocabulary, const std::string& unk_token, const std::string& prefix, int64_t max_characters);
+Result<std::unique_ptr<VocabModel>> MakeWordPiece(Vocabulary vocabulary, const std::string& unk_token,
+                                                  const std::string& prefix, int64_t max_characters);
 
 struct BpeOptions {
   std::string unk_token, prefix, suffix;  // empty: none
   bool fuse_unk = false, byte_fallback = false, ignore_merges = false;
 };
-Result<std::unique_ptr<VocabModel>> MakeBpe(Vocabulary vocabulary, const std::vector<std::pair<std::string, std::string>>& merges, const BpeOptions& options);
+Result<std::unique_ptr<VocabModel>> MakeBpe(Vocabulary vocabulary,
+                                            const std::vector<std::pair<std::string, std::string>>& merges,
+                                            const BpeOptions& options);
 
 }  // namespace tern

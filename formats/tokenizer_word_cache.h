@@ -1,4 +1,5 @@
-// WordCache: the ids of words met before, two places a word, newest first. Fixed memory, nothing allocated per word. One thread.
+// WordCache: the ids of words met before, two places a word, newest first. Fixed memory, nothing allocated per word.
+// One thread.
 #pragma once
 
 #include <cstdint>
@@ -18,13 +19,15 @@ class WordCache {
   WordCache(const WordCache&) = delete;
   WordCache& operator=(const WordCache&) = delete;
 
-  // The ids of `word`, or an empty span with data() == nullptr if it is not known. `kind` (< 4) tells apart words that look alike.
+  // The ids of `word`, or an empty span with data() == nullptr if it is not known. `kind` (< 4) tells apart words that
+  // look alike.
   std::span<const int32_t> Find(std::string_view word, uint8_t kind) const {
     if (!entries_ || word.size() > kMaxKeyBytes) return {};
     const size_t at = Hash(word, kind) & (kEntries - 1);
     for (size_t i : {at, at ^ 1}) {
       const Entry& entry = entries_.get()[i];
-      if (entry.bytes == word.size() + 1 && entry.kind == kind && std::memcmp(entry.key, word.data(), word.size()) == 0) return {entry.ids, entry.count};
+      if (entry.bytes == word.size() + 1 && entry.kind == kind && std::memcmp(entry.key, word.data(), word.size()) == 0)
+        return {entry.ids, entry.count};
     }
     return {};
   }

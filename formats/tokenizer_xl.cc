@@ -1,8 +1,9 @@
-// Transformer-XL's vocabularies. Kind "transfo-xl": words by the Moses rules, as Hugging Face 4.35 uses them. The kinds of the original code:
+// Transformer-XL's vocabularies. Kind "transfo-xl": words by the Moses rules, as Hugging Face 4.35 uses them. The kinds
+// of the original code:
 //   xl-pretok         words between white space, <eos> behind each line (the WikiText files)
-//   xl-lm1b           the same, each line between <S> and <S>; for both, a text is one line, a stream is a file of lines
-//   xl-text8          one character a symbol, '_' for the space
-//   xl-bytes-decimal  one byte a symbol, written in decimal; line breaks vanish (enwik8)
+//   xl-lm1b           the same, each line between <S> and <S>; for both, a text is one line, a stream is a file of
+//   lines xl-text8          one character a symbol, '_' for the space xl-bytes-decimal  one byte a symbol, written in
+//   decimal; line breaks vanish (enwik8)
 #include <algorithm>
 #include <unordered_map>
 
@@ -32,12 +33,18 @@ class XlTokenizer : public Tokenizer {
     auto it = ids_.find(piece);
     return it == ids_.end() ? -1 : it->second;
   }
-  std::string PieceOf(int32_t id) const override { return id >= 0 && id < vocab_size() ? vocabulary_.symbols[static_cast<size_t>(id)] : ""; }
-  bool IsSpecial(int32_t) const override { return false; }  // the original and the recorded way alike: every symbol is written
+  std::string PieceOf(int32_t id) const override {
+    return id >= 0 && id < vocab_size() ? vocabulary_.symbols[static_cast<size_t>(id)] : "";
+  }
+  bool IsSpecial(int32_t) const override {
+    return false;
+  }  // the original and the recorded way alike: every symbol is written
 
  protected:
-  XlTokenizer(TokenizerFiles files, XlVocabulary vocabulary) : Tokenizer(std::move(files)), vocabulary_(std::move(vocabulary)) {
-    for (size_t i = 0; i < vocabulary_.symbols.size(); ++i) ids_.emplace(vocabulary_.symbols[i], static_cast<int32_t>(i));
+  XlTokenizer(TokenizerFiles files, XlVocabulary vocabulary)
+      : Tokenizer(std::move(files)), vocabulary_(std::move(vocabulary)) {
+    for (size_t i = 0; i < vocabulary_.symbols.size(); ++i)
+      ids_.emplace(vocabulary_.symbols[i], static_cast<int32_t>(i));
   }
   Status AddSymbol(std::string_view symbol, std::vector<int32_t>* ids) const {
     auto it = ids_.find(symbol);
@@ -56,7 +63,8 @@ class XlTokenizer : public Tokenizer {
 
 class MosesTokenizer final : public XlTokenizer {
  public:
-  MosesTokenizer(TokenizerFiles files, XlVocabulary vocabulary) : XlTokenizer(std::move(files), std::move(vocabulary)) {}
+  MosesTokenizer(TokenizerFiles files, XlVocabulary vocabulary)
+      : XlTokenizer(std::move(files), std::move(vocabulary)) {}
 
   Status EncodeIds(std::string_view text, bool, std::vector<int32_t>* ids) const override {
     for (const std::string& word : Words(text)) TERN_RETURN_IF_ERROR(AddSymbol(word, ids));
@@ -155,7 +163,9 @@ class MosesStream final : public EncodeStream {
   size_t next_try_ = kPart;
 };
 
-std::unique_ptr<EncodeStream> MosesTokenizer::NewEncodeStream() const { return std::make_unique<MosesStream>(*this); }
+std::unique_ptr<EncodeStream> MosesTokenizer::NewEncodeStream() const {
+  return std::make_unique<MosesStream>(*this);
+}
 
 class MosesDecoder final : public TokenDecoder {
  public:
@@ -184,9 +194,12 @@ enum class XlMode { kWords, kLm1b, kText8, kBytes };
 
 class OriginalTokenizer final : public XlTokenizer {
  public:
-  OriginalTokenizer(TokenizerFiles files, XlVocabulary vocabulary, XlMode mode) : XlTokenizer(std::move(files), std::move(vocabulary)), mode_(mode) {}
+  OriginalTokenizer(TokenizerFiles files, XlVocabulary vocabulary, XlMode mode)
+      : XlTokenizer(std::move(files), std::move(vocabulary)), mode_(mode) {}
 
-  Status EncodeIds(std::string_view text, bool, std::vector<int32_t>* ids) const override { return Encode(text, ids, nullptr); }
+  Status EncodeIds(std::string_view text, bool, std::vector<int32_t>* ids) const override {
+    return Encode(text, ids, nullptr);
+  }
   std::unique_ptr<EncodeStream> NewEncodeStream() const override;
   std::unique_ptr<TokenDecoder> NewTokenDecoder(const DecodeOptions& options) const override;
   std::string DecodePieces(std::span<const std::string> pieces) const override {
@@ -249,7 +262,8 @@ class OriginalTokenizer final : public XlTokenizer {
   }
 
   Status Encode(std::string_view text, std::vector<int32_t>* ids, std::vector<std::string>* pieces) const {
-    if (is_words()) return AddLine(text, ids, pieces);  // a line break inside is white space; a stream is a file, see below
+    if (is_words())
+      return AddLine(text, ids, pieces);  // a line break inside is white space; a stream is a file, see below
     if (mode_ == XlMode::kBytes) {
       for (char c : text)
         if (c != '\n') TERN_RETURN_IF_ERROR(Add(std::to_string(static_cast<uint8_t>(c)), ids, pieces));
@@ -263,7 +277,8 @@ class OriginalTokenizer final : public XlTokenizer {
       if (c == ' ') {
         TERN_RETURN_IF_ERROR(Add("_", ids, pieces));
       } else if (!IsPythonSpace(c)) {
-        TERN_RETURN_IF_ERROR(Add(ToUtf8(vocabulary_.lower_case ? LowerPython({&c, 1}, true) : std::u32string(1, c)), ids, pieces));
+        TERN_RETURN_IF_ERROR(
+            Add(ToUtf8(vocabulary_.lower_case ? LowerPython({&c, 1}, true) : std::u32string(1, c)), ids, pieces));
       }
     }
     return {};
@@ -318,7 +333,9 @@ class OriginalStream final : public EncodeStream {
   int64_t spaces_ = 0;  // they may be the end of the text
 };
 
-std::unique_ptr<EncodeStream> OriginalTokenizer::NewEncodeStream() const { return std::make_unique<OriginalStream>(*this); }
+std::unique_ptr<EncodeStream> OriginalTokenizer::NewEncodeStream() const {
+  return std::make_unique<OriginalStream>(*this);
+}
 
 class OriginalDecoder final : public TokenDecoder {
  public:
@@ -339,7 +356,9 @@ class OriginalDecoder final : public TokenDecoder {
   bool first_ = true;
 };
 
-std::unique_ptr<TokenDecoder> OriginalTokenizer::NewTokenDecoder(const DecodeOptions&) const { return std::make_unique<OriginalDecoder>(*this); }
+std::unique_ptr<TokenDecoder> OriginalTokenizer::NewTokenDecoder(const DecodeOptions&) const {
+  return std::make_unique<OriginalDecoder>(*this);
+}
 
 }  // namespace
 
@@ -352,7 +371,10 @@ Result<std::unique_ptr<Tokenizer>> MakeXlTokenizer(TokenizerFiles files) {
   if (kind == "transfo-xl") {
     out = std::make_unique<MosesTokenizer>(std::move(files), std::move(vocabulary));
   } else {
-    const XlMode mode = kind == "xl-lm1b" ? XlMode::kLm1b : kind == "xl-text8" ? XlMode::kText8 : kind == "xl-bytes-decimal" ? XlMode::kBytes : XlMode::kWords;
+    const XlMode mode = kind == "xl-lm1b"            ? XlMode::kLm1b
+                        : kind == "xl-text8"         ? XlMode::kText8
+                        : kind == "xl-bytes-decimal" ? XlMode::kBytes
+                                                     : XlMode::kWords;
     out = std::make_unique<OriginalTokenizer>(std::move(files), std::move(vocabulary), mode);
   }
   return out;

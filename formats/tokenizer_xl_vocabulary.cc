@@ -14,15 +14,19 @@ namespace {
 using Kind = PickleValue::Kind;
 
 Result<std::string> SymbolOf(PickleValue value, size_t id) {
-  if (!value.is(Kind::kString) && !value.is(Kind::kBytes)) return Malformed("a symbol of the vocabulary is not a string").Where(Str("symbol ", id));
+  if (!value.is(Kind::kString) && !value.is(Kind::kBytes))
+    return Malformed("a symbol of the vocabulary is not a string").Where(Str("symbol ", id));
   if (value.text().size() > XlVocabulary::kMaxSymbolBytes)
-    return Malformed("a symbol of the vocabulary is too long").Where(Str("symbol ", id)).Got(Str(value.text().size(), " bytes"), Str("at most ", XlVocabulary::kMaxSymbolBytes));
+    return Malformed("a symbol of the vocabulary is too long")
+        .Where(Str("symbol ", id))
+        .Got(Str(value.text().size(), " bytes"), Str("at most ", XlVocabulary::kMaxSymbolBytes));
   return ReplaceInvalidUtf8(value.text());
 }
 
 Status CheckCount(size_t count) {
   if (count == 0) return Malformed("the vocabulary holds no symbols");
-  if (count > XlVocabulary::kMaxSymbols) return Malformed("the vocabulary is too large").Got(count, Str("at most ", XlVocabulary::kMaxSymbols));
+  if (count > XlVocabulary::kMaxSymbols)
+    return Malformed("the vocabulary is too large").Got(count, Str("at most ", XlVocabulary::kMaxSymbols));
   return {};
 }
 
@@ -52,7 +56,10 @@ Status FromSymbolToId(PickleValue dict, std::vector<std::string>* symbols) {
   std::vector<bool> seen(dict.size());
   for (size_t i = 0; i < dict.size(); ++i) {
     const int64_t id = dict[i].is(Kind::kInt) ? dict[i].integer() : -1;
-    if (id < 0 || id >= count) return Malformed("sym2idx holds an id outside the vocabulary").Where(Str("entry ", i)).Got(id, Str("0 to ", count - 1));
+    if (id < 0 || id >= count)
+      return Malformed("sym2idx holds an id outside the vocabulary")
+          .Where(Str("entry ", i))
+          .Got(id, Str("0 to ", count - 1));
     if (seen[static_cast<size_t>(id)]) return Malformed("sym2idx gives one id to two symbols").Where(Str("id ", id));
     seen[static_cast<size_t>(id)] = true;
     TERN_ASSIGN((*symbols)[static_cast<size_t>(id)], SymbolOf(dict.key(i), i));
@@ -62,7 +69,8 @@ Status FromSymbolToId(PickleValue dict, std::vector<std::string>* symbols) {
 
 int32_t FindUnknown(const std::vector<std::string>& symbols, std::initializer_list<const char*> names) {
   for (const char* name : names)
-    if (auto it = std::find(symbols.begin(), symbols.end(), name); it != symbols.end()) return static_cast<int32_t>(it - symbols.begin());
+    if (auto it = std::find(symbols.begin(), symbols.end(), name); it != symbols.end())
+      return static_cast<int32_t>(it - symbols.begin());
   return -1;
 }
 
@@ -74,13 +82,16 @@ Result<XlVocabulary> XlVocabulary::FromPickle(std::span<const uint8_t> bytes) {
   XlVocabulary out;
   bool corpus = false;
   if (fields.is(Kind::kDict)) {
-    if (PickleValue dataset = fields.Find("dataset"); dataset.is(Kind::kString)) out.dataset = std::string(dataset.text().substr(0, 64));
+    if (PickleValue dataset = fields.Find("dataset"); dataset.is(Kind::kString))
+      out.dataset = std::string(dataset.text().substr(0, 64));
     if (PickleValue vocab = fields.Find("vocab"); vocab.is(Kind::kObject) || vocab.is(Kind::kDict)) {
       fields = FieldsOf(vocab);
       corpus = true;
     }
   }
-  if (!fields.is(Kind::kDict)) return Malformed("this pickle holds no vocabulary").Hint("Expected: a dict with idx2sym and sym2idx, or a Corpus with one.");
+  if (!fields.is(Kind::kDict))
+    return Malformed("this pickle holds no vocabulary")
+        .Hint("Expected: a dict with idx2sym and sym2idx, or a Corpus with one.");
   const PickleValue idx2sym = fields.Find("idx2sym"), sym2idx = fields.Find("sym2idx");
   if (idx2sym.is(Kind::kList) && idx2sym.size() > 0) {
     TERN_RETURN_IF_ERROR(FromIdToSymbol(idx2sym, &out.symbols));
@@ -114,7 +125,8 @@ Result<XlVocabulary> XlVocabulary::FromText(std::string_view text) {
     while (length < stripped.size() && !IsPythonSpace(stripped[length])) ++length;
     if (length == 0) return Malformed("a line of the vocabulary is empty").Where(Str("line ", line_number));
     std::string symbol = ToUtf8(stripped.substr(0, length));
-    if (symbol.size() > kMaxSymbolBytes) return Malformed("a symbol of the vocabulary is too long").Where(Str("line ", line_number));
+    if (symbol.size() > kMaxSymbolBytes)
+      return Malformed("a symbol of the vocabulary is too long").Where(Str("line ", line_number));
     if (out.symbols.size() >= kMaxSymbols) return CheckCount(kMaxSymbols + 1);
     if (seen.insert(symbol).second) out.symbols.push_back(std::move(symbol));
   }
@@ -144,7 +156,8 @@ Result<XlVocabulary> XlVocabulary::Deserialize(std::string_view bytes) {
   TERN_RETURN_IF_ERROR(CheckCount(count));
   TERN_RETURN_IF_ERROR(reader.CheckCount(count, 4));
   TERN_ASSIGN(out.unk_id, reader.Read<int32_t>());
-  if (out.unk_id < -1 || out.unk_id >= static_cast<int64_t>(count)) return Malformed("the unknown symbol lies outside the vocabulary").Got(out.unk_id, Str("-1 to ", count - 1));
+  if (out.unk_id < -1 || out.unk_id >= static_cast<int64_t>(count))
+    return Malformed("the unknown symbol lies outside the vocabulary").Got(out.unk_id, Str("-1 to ", count - 1));
   TERN_ASSIGN(uint32_t flags, reader.Read<uint32_t>());
   if (flags > 1) return Malformed("unknown flags").Got(flags, "0 or 1");
   out.lower_case = flags == 1;

@@ -1,6 +1,6 @@
 // XlVocabulary: the symbols of a Transformer-XL vocabulary, read from whatever holds them, without executing anything:
-// vocab.pkl (a pickled dict, or the whole tokenizer as Hugging Face re-saves it), vocab.bin (the same by torch.save), cache.pt (the original code's
-// pickled Corpus), vocab.txt / 1b_word_vocab.txt (the first word of each line).
+// vocab.pkl (a pickled dict, or the whole tokenizer as Hugging Face re-saves it), vocab.bin (the same by torch.save),
+// cache.pt (the original code's pickled Corpus), vocab.txt / 1b_word_vocab.txt (the first word of each line).
 #pragma once
 
 #include <cstdint>

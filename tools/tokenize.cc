@@ -14,23 +14,33 @@ constexpr int64_t kPortionBytes = 1 << 20;
 class Tokenize : public Command {
  public:
   void Declare(Arguments& args) override {
-    args.File("MODEL", &model_, "a .tern file, a folder, or one file of a tokenizer (tokenizer.json, .model, vocab.txt, vocab.pkl ...)");
+    args.File("MODEL", &model_,
+              "a .tern file, a folder, or one file of a tokenizer (tokenizer.json, .model, vocab.txt, vocab.pkl ...)");
     args.Input("TEXT", &input_, "the text, a file, or - for standard input; with --decode, ids");
-    args.Text("--kind", &kind_, "what the files are, where that is not clear: spm albert t5 reformer bert gpt2 roberta json transfo-xl xl-pretok xl-lm1b "
-                                "xl-text8 xl-bytes-decimal bytes").ValueName("KIND");
+    args.Text("--kind", &kind_,
+              "what the files are, where that is not clear: spm albert t5 reformer bert gpt2 roberta json transfo-xl "
+              "xl-pretok xl-lm1b "
+              "xl-text8 xl-bytes-decimal bytes")
+        .ValueName("KIND");
     args.Text("--pair", &pair_, "a second text: both are put together as the model's template says");
-    args.Flag("--no-special", &no_special_, "without special tokens around the text; with --decode, the special tokens' names are kept out");
+    args.Flag("--no-special", &no_special_,
+              "without special tokens around the text; with --decode, the special tokens' names are kept out");
     args.Flag("--decode", &decode_, "the other way: ids (numbers separated by anything) to text");
     args.Flag("--ids", &ids_only_, "print only the ids, on one line; a text of any length, special tokens left out");
-    args.Flag("--count", &count_, "print only how many ids there are, line by line, line breaks and special tokens not counted");
+    args.Flag("--count", &count_,
+              "print only how many ids there are, line by line, line breaks and special tokens not counted");
     args.Flag("--whole", &whole_, "with --count: the text as one, line breaks included");
-    args.Flag("--jsonl", &jsonl_, "answer JSON requests, one a line, from standard input (formats/tokenizer_jsonl.h says which)");
+    args.Flag("--jsonl", &jsonl_,
+              "answer JSON requests, one a line, from standard input (formats/tokenizer_jsonl.h says which)");
   }
 
   Status Run(Console& console) override {
-    if (decode_ + ids_only_ + count_ + jsonl_ > 1) return UsageError("--decode, --ids, --count and --jsonl exclude each other");
+    if (decode_ + ids_only_ + count_ + jsonl_ > 1)
+      return UsageError("--decode, --ids, --count and --jsonl exclude each other");
     if (whole_ && !count_) return UsageError("--whole goes with --count");
-    if (jsonl_ && input_ && *input_ != "-") return UsageError("--jsonl reads its requests from standard input").Hint("Redirect the file: tern tokenize MODEL --jsonl < FILE.");
+    if (jsonl_ && input_ && *input_ != "-")
+      return UsageError("--jsonl reads its requests from standard input")
+          .Hint("Redirect the file: tern tokenize MODEL --jsonl < FILE.");
     TERN_ASSIGN(tokenizer_, Tokenizer::Open(model_, kind_));
     TERN_ASSIGN(auto input, TextInput::Open(input_, console));
     if (jsonl_) return Requests(console, *input);
@@ -76,7 +86,8 @@ class Tokenize : public Command {
       console.PrintJson(out);
       return {};
     }
-    for (size_t i = 0; i < e.ids.size() && console.ok(); ++i) console.Print(Str(e.ids[i], "\t", Printable(e.pieces[i]), "\n"));
+    for (size_t i = 0; i < e.ids.size() && console.ok(); ++i)
+      console.Print(Str(e.ids[i], "\t", Printable(e.pieces[i]), "\n"));
     return {};
   }
 
@@ -88,8 +99,10 @@ class Tokenize : public Command {
         continue;
       }
       int64_t id = 0;
-      for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at) id = std::min<int64_t>(id * 10 + (text[at] - '0'), INT32_MAX);
-      if (id >= tokenizer_->vocab_size()) return UsageError("there is no such id").Where(Str("id ", id)).Got(id, Str("below ", tokenizer_->vocab_size()));
+      for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at)
+        id = std::min<int64_t>(id * 10 + (text[at] - '0'), INT32_MAX);
+      if (id >= tokenizer_->vocab_size())
+        return UsageError("there is no such id").Where(Str("id ", id)).Got(id, Str("below ", tokenizer_->vocab_size()));
       ids.push_back(static_cast<int32_t>(id));
     }
     DecodeOptions options;
@@ -119,7 +132,8 @@ class Tokenize : public Command {
   Status Count(Console& console, TextInput& input) {
     int64_t count = 0;
     if (whole_) {
-      TERN_RETURN_IF_ERROR(Stream(console, input, [&](const std::vector<int32_t>& ids) { count += static_cast<int64_t>(ids.size()); }));
+      TERN_RETURN_IF_ERROR(
+          Stream(console, input, [&](const std::vector<int32_t>& ids) { count += static_cast<int64_t>(ids.size()); }));
     } else {
       TERN_RETURN_IF_ERROR(CountLines(console, input, &count));
     }
@@ -143,13 +157,15 @@ class Tokenize : public Command {
       if (!more) break;
       text += part;
       size_t at = 0;
-      for (size_t end; (end = text.find('\n', at)) != std::string::npos; at = end + 1) TERN_RETURN_IF_ERROR(add(std::string_view(text).substr(at, end - at)));
+      for (size_t end; (end = text.find('\n', at)) != std::string::npos; at = end + 1)
+        TERN_RETURN_IF_ERROR(add(std::string_view(text).substr(at, end - at)));
       text.erase(0, at);
       if (input.document_ended() && !text.empty()) {
         TERN_RETURN_IF_ERROR(add(text));
         text.clear();
       }
-      if (static_cast<int64_t>(text.size()) > kMaxWholeBytes) return UsageError("a line is too long").File(input.name()).Got("more", Str(kMaxWholeBytes, " bytes"));
+      if (static_cast<int64_t>(text.size()) > kMaxWholeBytes)
+        return UsageError("a line is too long").File(input.name()).Got("more", Str(kMaxWholeBytes, " bytes"));
       progress.Update(input.read_bytes());
     }
     if (console.cancel().cancelled()) return Status(Code::kCancelled, "stopped");
@@ -188,9 +204,10 @@ class Tokenize : public Command {
 
 }  // namespace
 
-extern const Verb kTokenize = {"tokenize", "Text", "text to ids and pieces, and back",
-                               "tern tokenize books.tern \"The old captain\"\ntern tokenize bert-base-uncased/vocab.txt \"Hello\" --json\n"
-                               "tern tokenize tokenizer.json --count < book.txt\ntern tokenize books.tern --decode \"314 449 1875\"",
-                               Make<Tokenize>};
+extern const Verb kTokenize = {
+    "tokenize", "Text", "text to ids and pieces, and back",
+    "tern tokenize books.tern \"The old captain\"\ntern tokenize bert-base-uncased/vocab.txt \"Hello\" --json\n"
+    "tern tokenize tokenizer.json --count < book.txt\ntern tokenize books.tern --decode \"314 449 1875\"",
+    Make<Tokenize>};
 
 }  // namespace tern

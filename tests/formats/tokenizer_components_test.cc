@@ -1,4 +1,5 @@
-// Single components of tokenizer.json against recorded results of the library: normalizers, pre-tokenizers, decoders, post-processors.
+// Single components of tokenizer.json against recorded results of the library: normalizers, pre-tokenizers, decoders,
+// post-processors.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -50,7 +51,8 @@ void CheckPreTokenizer(const Json& config, const Json& cases) {
     REQUIRE((*made)->Run(&parts).ok());
     Json got = Json::array();
     for (const NormalizedText& part : parts)
-      got.push_back({part.text, CharactersBefore(text, part.align.front().begin), CharactersBefore(text, part.align.back().end)});
+      got.push_back(
+          {part.text, CharactersBefore(text, part.align.front().begin), CharactersBefore(text, part.align.back().end)});
     CHECK_MESSAGE(got == c[1], got.dump(), " ", c[1].dump());
   }
 }
@@ -70,7 +72,9 @@ void CheckDecoder(const Json& config, const Json& cases) {
 
 // Through a whole tokenizer of words, as a file would hold it.
 void CheckPostProcessor(const Json& config, const Json& vocab, const Json& cases) {
-  const Json file = {{"model", {{"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", "<unk>"}}}, {"pre_tokenizer", {{"type", "WhitespaceSplit"}}}, {"post_processor", config}};
+  const Json file = {{"model", {{"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", "<unk>"}}},
+                     {"pre_tokenizer", {{"type", "WhitespaceSplit"}}},
+                     {"post_processor", config}};
   TokenizerFiles files;
   files.kind = "json";
   files.files.emplace_back("tokenizer.json", file.dump());
@@ -87,7 +91,8 @@ void CheckPostProcessor(const Json& config, const Json& vocab, const Json& cases
 
 TEST_CASE("components of tokenizer.json") {
   const char* other = std::getenv("TERN_TOKENIZER_COMPONENTS");  // the full recorded set, where it is at hand
-  std::ifstream lines(other ? std::string(other) : std::string(TERN_SOURCE_DIR) + "/tests/golden/tokenizers/components.jsonl");
+  std::ifstream lines(other ? std::string(other)
+                            : std::string(TERN_SOURCE_DIR) + "/tests/golden/tokenizers/components.jsonl");
   std::string line;
   int64_t count = 0;
   while (std::getline(lines, line)) {

@@ -1,5 +1,6 @@
-// Every folder of tests/golden/tokenizers: one vocabulary as users have it, and recorded answers of the public libraries. Each request is answered as
-// `tern tokenize --jsonl` does it - by the tokenizer as opened, and by the one read back from its own serialization - and compared field by field.
+// Every folder of tests/golden/tokenizers: one vocabulary as users have it, and recorded answers of the public
+// libraries. Each request is answered as `tern tokenize --jsonl` does it - by the tokenizer as opened, and by the one
+// read back from its own serialization - and compared field by field.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -19,7 +20,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::set<std::string> kInputs = {"text", "bytes_hex", "op", "text_a", "text_b", "strategy", "max_length", "texts", "padding", "padding_side", "truncation", "pad_to_multiple_of", "question", "context", "stride"};
+const std::set<std::string> kInputs = {"text",       "bytes_hex",          "op",       "text_a",  "text_b",
+                                       "strategy",   "max_length",         "texts",    "padding", "padding_side",
+                                       "truncation", "pad_to_multiple_of", "question", "context", "stride"};
 const std::set<std::string> kIgnored = {"first_unknown"};
 
 Json RequestOf(const Json& line) {
@@ -81,7 +84,8 @@ void CheckLine(const Tokenizer& tokenizer, const Json& line, Limits limits) {
     CHECK(encoding->ids == whole);
   }
   auto stream = tokenizer.NewEncodeStream();
-  for (size_t i = 0; i < text.size(); i += 3) REQUIRE(stream->Push(std::string_view(text).substr(i, 3), &streamed).ok());
+  for (size_t i = 0; i < text.size(); i += 3)
+    REQUIRE(stream->Push(std::string_view(text).substr(i, 3), &streamed).ok());
   REQUIRE(stream->Finish(&streamed).ok());
   CHECK(streamed == whole);
   auto decoder = tokenizer.NewTokenDecoder();
@@ -116,7 +120,8 @@ TEST_CASE("recorded answers of the public tokenizers") {
     std::string text;
     int64_t count = 0;
     while (std::getline(lines, text)) {
-      CheckLine(count % 2 == 0 ? **opened : **again, Json::parse(text), name == "json-wordpiece" ? Limits::kInFile : Limits::kNone);
+      CheckLine(count % 2 == 0 ? **opened : **again, Json::parse(text),
+                name == "json-wordpiece" ? Limits::kInFile : Limits::kNone);
       ++count;
     }
     CHECK(count > 0);

@@ -1,4 +1,5 @@
-// What every tokenizer that could be made must survive: texts of all kinds, ids of all kinds, and the trip through its own serialization.
+// What every tokenizer that could be made must survive: texts of all kinds, ids of all kinds, and the trip through its
+// own serialization.
 #pragma once
 
 #include <cstdlib>
@@ -11,7 +12,12 @@ namespace tern {
 
 inline void UseTokenizer(const Tokenizer& t) {
   static constexpr char kOdd[] = "\0\xFF\xC3 [MASK] </s> <0x41>\n\t x";
-  const std::string texts[] = {"", " ", "Hello, world! 1,000 don't", "a\xCC\x81 \xE3\x81\x8B\xE3\x82\x99 \xEF\xAC\x81 \xF0\x9F\x91\x8D\xF0\x9F\x8F\xBD", std::string(300, 'a'), std::string(kOdd, sizeof kOdd - 1)};
+  const std::string texts[] = {"",
+                               " ",
+                               "Hello, world! 1,000 don't",
+                               "a\xCC\x81 \xE3\x81\x8B\xE3\x82\x99 \xEF\xAC\x81 \xF0\x9F\x91\x8D\xF0\x9F\x8F\xBD",
+                               std::string(300, 'a'),
+                               std::string(kOdd, sizeof kOdd - 1)};
   EncodeOptions all;
   all.offsets = all.pieces = true;
   for (const std::string& text : texts) {
@@ -25,7 +31,8 @@ inline void UseTokenizer(const Tokenizer& t) {
     (void)t.Decode(ids);
     auto stream = t.NewEncodeStream();
     bool streams = true;
-    for (size_t i = 0; i < text.size() && streams; i += 5) streams = stream->Push(std::string_view(text).substr(i, 5), &streamed).ok();
+    for (size_t i = 0; i < text.size() && streams; i += 5)
+      streams = stream->Push(std::string_view(text).substr(i, 5), &streamed).ok();
     if (streams) streams = stream->Finish(&streamed).ok();
     if (status.ok() && streams && streamed != ids && t.kind() != "xl-pretok" && t.kind() != "xl-lm1b") std::abort();
   }
