@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Every command that README.md shows, run, and its output compared: "..." stands for the rest of a line, alone on a line for any lines.
+Blocks marked ```text need files that are not here and are left out.
 
 usage: readme_test.py BINARY SOURCE_DIR
 """
@@ -21,7 +22,7 @@ def matches(expected, got):
 
 def main():
     binary, source = map(pathlib.Path, map(os.path.abspath, sys.argv[1:3]))
-    blocks = re.findall(r"^```\n(.*?)^```$", (source / "README.md").read_text(encoding="utf-8"), re.S | re.M)
+    blocks = [body for kind, body in re.findall(r"^```(\w*)\n(.*?)^```$", (source / "README.md").read_text(encoding="utf-8"), re.S | re.M) if kind == ""]
     commands, wrong = 0, 0
     with tempfile.TemporaryDirectory() as folder:
         for name, target in (("tern", binary), ("models", source / "models"), ("tests", source / "tests")):
