@@ -125,9 +125,10 @@ class Cases(unittest.TestCase):
         write_jsonl(self.tmp + "/a.jsonl", ["BUY NOW or never", "a calm text", "SHOUTING ALOUD"])
         with open(self.tmp + "/mine.json", "w") as f:
             json.dump({"rules": [{"reason": "advert", "contains": ["buy now"]}, {"reason": "loud", "measure": "upper_ratio", "max": 0.6}]}, f)
-        code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", self.tmp + "/mine.json", "-o", self.tmp + "/out")
+        code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", self.tmp + "/mine.json", "-o", self.tmp + "/out", "--report", self.tmp + "/page.html")
         self.assertEqual(code, 0, err)
         self.assertEqual([(r["doc"], r["rules"], r["reason"], r["limit"]) for r in rows(self.tmp + "/out/removed.jsonl")], [(0, "mine", "advert", 0), (2, "mine", "loud", 0.6)])
+        self.assertIn("SHOUTING ALOUD", read(self.tmp + "/page.html").decode())
         with open(self.tmp + "/wrong.json", "w") as f:
             f.write('{"rules": [{"reason": "x", "measure": "wordz", "min": 1}]}')
         code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", self.tmp + "/wrong.json", "-o", self.tmp + "/no")

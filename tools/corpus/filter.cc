@@ -8,6 +8,7 @@
 #include "engine/base/file.h"
 #include "engine/base/utf8.h"
 #include "tools/corpus/corpus.h"
+#include "tools/corpus/html_report.h"
 #include "tools/corpus/output.h"
 #include "tools/corpus/rules_file.h"
 
@@ -35,6 +36,17 @@ struct Counts {
   std::map<std::string, int64_t, std::less<>> reasons;
 };
 
+// What the HTML page shows; kept only if one is asked for.
+struct PageNotes {
+  static constexpr size_t kSamples = 5, kSampleBytes = 600;
+  struct Sample {
+    std::string place, text;
+    double value, limit;
+  };
+  LengthHistogram lengths;   // kept, removed
+  std::map<std::string, std::vector<Sample>, std::less<>> samples;  // by reason
+};
+
 bool InSample(const Block& block, const Record& record) {
   return HashPair(static_cast<uint64_t>(block.file), static_cast<uint64_t>(record.offset), 0x7e51) % kSampleStep == 0;
 }
@@ -52,6 +64,8 @@ class FilterRun {
   void WriteAnnotation(const Block& block, size_t i, const Judged* judged);
   void WarnAbout(const Corpus& corpus) const;
   Json Report() const;
+  void Note(const Block& block, size_t i, const Judged& judged);
+  Status WritePage(const Json& report) const;
 
   const FilterOptions& options_;
   const std::vector<std::unique_ptr<RuleSet>>& rules_;
@@ -60,6 +74,7 @@ class FilterRun {
   std::vector<TextUnits> units_;     // by worker
   std::string lines_;
   Counts counts_;
+  PageNotes notes_;
   std::vector<int64_t> removed_of_;  // by source
 };
 
@@ -147,6 +162,42 @@ void FilterRun::WriteAnnotation(const Block& block, size_t i, const Judged* judg
   ++(passes ? counts_.kept : counts_.removed);
 }
 
+void FilterRun::Note(const Block& block, size_t i, const Judged& judged) {
+  const Record& record = block.records[i];
+  notes_.lengths.Add(static_cast<int64_t>(record.text.size()), judged.rule >= 0);
+  if (judged.rule < 0) return;
+  auto& samples = notes_.samples[std::string(judged.verdict.reason)];
+  if (samples.size() == PageNotes::kSamples) return;
+  size_t bytes = std::min(record.text.size(), PageNotes::kSampleBytes);
+  while (bytes < record.text.size() && (static_cast<unsigned char>(record.text[bytes]) & 0xc0) == 0x80) --bytes;
+  std::string place = Str("document ", block.DocOf(i), ", line ", block.LineOf(i), " of ", corpus_->sources()[static_cast<size_t>(block.file)].path);
+  samples.push_back({place, std::string(record.text.substr(0, bytes)), judged.verdict.value, judged.verdict.limit});
+}
+
+Status FilterRun::WritePage(const Json& report) const {
+  auto count = [&](const char* key) { return report.value(key, int64_t{0}); };
+  HtmlReport page("tern filter");
+  page.Table({{"documents", "malformed", "kept", "removed", "rewritten"},
+              {Str(count("documents")), Str(count("bad")), Str(count("kept")), Str(count("removed")), Str(count("rewritten"))}});
+  page.Heading("Why documents were removed");
+  std::vector<HtmlReport::Bar> bars;
+  for (const auto& [reason, n] : counts_.reasons) bars.push_back({reason, n});
+  page.Bars("documents by the first rule they broke", {"documents"}, bars);
+  page.Heading("Length of the texts");
+  page.Bars("bytes", {"kept", "removed"}, notes_.lengths.Bars());
+  for (const auto& [reason, samples] : notes_.samples) {
+    page.Heading(reason);
+    for (const PageNotes::Sample& sample : samples) {
+      std::string caption = sample.place + ": ";
+      AppendJsonNumber(sample.value, &caption);
+      caption += ", limit ";
+      AppendJsonNumber(sample.limit, &caption);
+      page.Text(caption, sample.text, {});
+    }
+  }
+  return page.Write(options_.common.report_html);
+}
+
 Status FilterRun::Write(Block& block) {
   const auto& result = static_cast<const FilterResult&>(*block.result);
   lines_.clear();
@@ -161,6 +212,7 @@ Status FilterRun::Write(Block& block) {
       continue;
     }
     const Judged& judged = result.judged[i];
+    if (!options_.common.report_html.empty()) Note(block, i, judged);
     if (judged.rule >= 0) {
       ++counts_.removed;
       ++removed_of_[static_cast<size_t>(block.file)];
@@ -222,6 +274,7 @@ Json FilterRun::Report() const {
 
 Result<Json> FilterRun::Run() {
   if (rules_.empty()) return UsageError("no rules are given").Hint("Name rule sets with --rules");
+  if (options_.annotate && !options_.common.report_html.empty()) return UsageError("--report goes with removing, not with --annotate");
   TERN_ASSIGN(corpus_, Corpus::Open(options_.common));
   if (!options_.dry_run) {
     TERN_ASSIGN(out_, OutputFolder::Create(options_.common));
@@ -240,6 +293,7 @@ Result<Json> FilterRun::Run() {
     return bad;
   }
   WarnAbout(*corpus_);
+  if (!options_.common.report_html.empty()) TERN_RETURN_IF_ERROR(WritePage(report));
   if (out_) TERN_RETURN_IF_ERROR(out_->Commit(options_.common, *corpus_, report));
   return report;
 }

@@ -7,6 +7,7 @@
 #include "engine/base/utf8.h"
 #include "tools/corpus/corpus.h"
 #include "tools/corpus/filter.h"
+#include "tools/corpus/html_report.h"
 #include "tools/corpus/near_index.h"
 #include "tools/corpus/output.h"
 #include "tools/corpus/shingles.h"
@@ -18,6 +19,7 @@ namespace {
 constexpr int kIndexes = 3;  // whole documents, word windows, character windows: also the order of reasons
 constexpr const char* kReasons[] = {"exact", "ngram", "char", "near"};
 constexpr size_t kMaxPassageBytes = 1000;
+constexpr int64_t kMostPageItems = 200;
 
 // What the parallel part found in one training block.
 struct TrainResult : BlockResult {
@@ -37,6 +39,7 @@ struct TestResult : BlockResult {
     bool exact = false;
     int64_t hits[kIndexes] = {}, totals[kIndexes] = {};
     std::string passages;              // a JSON array, empty if there are none
+    std::vector<std::pair<size_t, size_t>> marks;  // where they stand in the text
     int64_t exact_in = -1;
   };
   std::vector<Row> rows;
@@ -71,10 +74,13 @@ class LeakRun {
   Status TakeHits(Block& block);
   Status WriteCleaned(const Block& block, const TrainResult& result);
   Status MeasureTests(Block& block, int worker);
-  std::string Passages(const WordSequence& words, std::vector<std::pair<int64_t, int64_t>> ranges, const std::vector<int64_t>& found, std::string_view text) const;
+  std::string Passages(const WordSequence& words, std::vector<std::pair<int64_t, int64_t>> ranges, const std::vector<int64_t>& found, std::string_view text,
+                       std::vector<std::pair<size_t, size_t>>* marks) const;
   Status WriteTests(Block& block);
   void RememberPlace(const Block& block, size_t record);
   Json Report() const;
+  void AddToPage(const Block& block, size_t i, const TestResult::Row& row);
+  Status WritePage(const Json& report) const;
   ShingleReader Shingles() const { return ShingleReader(ShingleUnit{}, seed_); }
 
   const LeakOptions& options_;
@@ -93,6 +99,8 @@ class LeakRun {
   int64_t next_test_ = 0;                    // of the last pass
   int64_t counts_[4] = {}, leaked_ = 0, kept_ = 0, removed_ = 0;
   std::map<std::string, int64_t> reasons_;
+  HtmlReport page_;                          // the items of the HTML report
+  int64_t page_items_ = 0;
 };
 
 Status LeakRun::AddTest(Block& block) {
@@ -218,7 +226,7 @@ Status LeakRun::WriteCleaned(const Block& block, const TrainResult& result) {
 
 // The stretches of words that hold found windows, with the training document each was first found in.
 std::string LeakRun::Passages(const WordSequence& words, std::vector<std::pair<int64_t, int64_t>> ranges, const std::vector<int64_t>& found,
-                              std::string_view text) const {
+                              std::string_view text, std::vector<std::pair<size_t, size_t>>* marks) const {
   std::vector<size_t> order(ranges.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return ranges[a] != ranges[b] ? ranges[a] < ranges[b] : found[a] < found[b]; });
@@ -230,6 +238,7 @@ std::string LeakRun::Passages(const WordSequence& words, std::vector<std::pair<i
     size_t from = words.raw_begin(begin), to = words.raw_end(end);
     size_t cut = std::min(to, from + kMaxPassageBytes);
     while (cut < to && (static_cast<unsigned char>(text[cut]) & 0xc0) == 0x80) --cut;
+    marks->push_back({from, to});
     if (out.size() > 1) out += ',';
     out += Str("{\"begin\":", from, ",\"end\":", to, ",\"words\":", end - begin + 1, ",\"text\":");
     AppendJsonString(text.substr(from, cut - from), &out);
@@ -275,7 +284,7 @@ Status LeakRun::MeasureTests(Block& block, int worker) {
       });
     }
     row.exact = row.hits[0] > 0;
-    if (!ranges.empty()) row.passages = Passages(w.words, ranges, found, record.text);
+    if (!ranges.empty()) row.passages = Passages(w.words, ranges, found, record.text, &row.marks);
   }
   block.result = std::move(result);
   return {};
@@ -304,9 +313,29 @@ Status LeakRun::WriteTests(Block& block) {
       lines += ",\"near_to\":" + places_.at(near_doc_[d]) + "}";
     }
     if (!row.passages.empty()) lines += ",\"passages\":" + row.passages;
+    if (leaked && !options_.common.report_html.empty() && page_items_ < kMostPageItems) AddToPage(block, i, row);
     lines += "}\n";
   }
   return out_->Append("leak.jsonl", lines);
+}
+
+void LeakRun::AddToPage(const Block& block, size_t i, const TestResult::Row& row) {
+  ++page_items_;
+  std::string caption = Str("test document ", block.DocOf(i), ", line ", block.LineOf(i), " of ", tests_->sources()[static_cast<size_t>(block.file)].path, ": ");
+  if (row.exact) caption += Str("stands word for word as training document ", row.exact_in, "; ");
+  caption += Str(row.hits[1], " of ", row.totals[1], " word windows and ", row.hits[2], " of ", row.totals[2], " character windows found");
+  page_.Text(caption, block.records[i].text, row.marks);
+}
+
+Status LeakRun::WritePage(const Json& report) const {
+  HtmlReport page("tern leak");
+  auto number = [&](const char* key) { return Str(report.value(key, int64_t{0})); };
+  page.Table({{"training documents", "test documents", "leaked", "word for word", Str(options_.ngram, " words"), Str(options_.min_chars, " characters"), "near"},
+              {number("train_documents"), number("test_documents"), number("leaked"), number("exact"), number("ngram"), number("char"), number("near")}});
+  page.Heading("Test documents that leak");
+  if (leaked_ > page_items_) page.Paragraph(Str("The first ", page_items_, "; leak.jsonl lists all."));
+  page.Append(page_);
+  return page.Write(options_.common.report_html);
 }
 
 Json LeakRun::Report() const {
@@ -358,6 +387,7 @@ Result<Json> LeakRun::Run() {
   }
   if (test_doc_.empty()) Log(options_.common.log, LogLevel::kWarning, "there are no test documents");
   if (train_->documents() == 0) Log(options_.common.log, LogLevel::kWarning, "there are no training documents");
+  if (!options_.common.report_html.empty()) TERN_RETURN_IF_ERROR(WritePage(report));
   TERN_RETURN_IF_ERROR(out_->Commit(options_.common, *train_, report));
   return report;
 }
