@@ -113,10 +113,14 @@ class NearStage {
 
   Status Run(int64_t* too_large) {
     std::vector<uint32_t> docs;
-    for (uint64_t p : meetings_.pairs) docs.push_back(static_cast<uint32_t>(p >> 32)), docs.push_back(static_cast<uint32_t>(p));
-    for (const auto& group : meetings_.groups) docs.insert(docs.end(), group.begin(), group.end());
-    std::sort(docs.begin(), docs.end());
-    docs.erase(std::unique(docs.begin(), docs.end()), docs.end());
+    {
+      std::vector<bool> met(static_cast<size_t>(s_.documents()));
+      for (uint64_t p : meetings_.pairs) met[p >> 32] = met[static_cast<uint32_t>(p)] = true;
+      for (const auto& group : meetings_.groups)
+        for (uint32_t doc : group) met[doc] = true;
+      for (int64_t doc = 0; doc < s_.documents(); ++doc)
+        if (met[static_cast<size_t>(doc)]) docs.push_back(static_cast<uint32_t>(doc));
+    }
     TERN_RETURN_IF_ERROR(sets_.Read(&s_, std::move(docs)));
     entries_ = UnionFind(sets_.entries());
     TERN_RETURN_IF_ERROR(Verify());
@@ -156,11 +160,12 @@ class NearStage {
 
   // Which entries reach the threshold. Without --pairs a pair that is already connected is not looked at: it cannot change the components.
   Status Verify() {
-    std::vector<uint64_t> pairs;
-    for (uint64_t p : meetings_.pairs) {
+    std::vector<uint64_t> pairs = std::move(meetings_.pairs);  // of documents; from here on of entries, in the same memory
+    for (uint64_t& p : pairs) {
       uint32_t a = sets_.EntryOf(static_cast<uint32_t>(p >> 32)), b = sets_.EntryOf(static_cast<uint32_t>(p));
-      if (a != b) pairs.push_back(PairOf(a, b));
+      p = PairOf(a, b);
     }
+    std::erase_if(pairs, [](uint64_t p) { return p >> 32 == static_cast<uint32_t>(p); });
     for (const auto& group : meetings_.groups) TERN_RETURN_IF_ERROR(AddGroup(group, &pairs));
     SortUnique(&pairs);
     return VerifyPairs(pairs);

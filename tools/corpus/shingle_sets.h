@@ -26,10 +26,12 @@ class ShingleSets {
   Result<const uint64_t*> Get(uint32_t entry, std::vector<uint64_t>* buffer);
 
  private:
+#pragma pack(push, 4)
   struct Place {
-    int64_t at;    // in hashes; behind memory_.size(): in the file
-    int64_t size;
+    int64_t at;  // in hashes; behind memory_.size(): in the file
+    uint32_t size;
   };
+#pragma pack(pop)
   std::vector<uint32_t> docs_, entry_of_;  // parallel
   std::vector<Place> places_;
   std::vector<uint64_t> memory_;
