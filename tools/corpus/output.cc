@@ -100,6 +100,8 @@ Result<std::unique_ptr<OutputFolder>> OutputFolder::Create(const CommonOptions& 
     Json manifest = ReadJsonOrNull(out->path_ + "/manifest.json");
     if (!manifest.is_object() || manifest.value("verb", "") != options.verb || !manifest.contains("parameters") || manifest["parameters"] != ParametersJson(options))
       return UsageError("the output folder holds the result of another command").File(out->path_).Hint("Name another folder, or give --force");
+    // A run killed after its last name and before its last step left its work behind.
+    if (unfinished) RemoveAll(out->work_);
     out->complete_ = true;
     return out;
   }
