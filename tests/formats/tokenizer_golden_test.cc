@@ -63,7 +63,9 @@ void CheckLine(const Tokenizer& tokenizer, const Json& line, Limits limits) {
     CHECK(got.contains("error"));
     return;
   }
-  for (const auto& [key, want] : line.items()) {
+  for (const auto& field : line.items()) {
+    const std::string key = field.key();
+    const Json& want = field.value();
     if (request.contains(key) || kIgnored.count(key)) continue;
     CAPTURE(key);
     REQUIRE_MESSAGE(got.contains(key), answer);
