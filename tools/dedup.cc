@@ -1,7 +1,7 @@
 // tern dedup: remove exact, near, line and substring duplicates from a corpus.
 #include "tools/corpus/dedup.h"
 
-#include "tools/corpus_verb.h"
+#include "tools/corpus_flags.h"
 #include "tools/verb.h"
 
 namespace tern {
@@ -16,7 +16,9 @@ std::string Joined(const std::vector<std::string>& parts) {
 class Dedup : public Command {
  public:
   void Declare(Arguments& args) override {
-    corpus_.Declare(args);
+    flags_.Declare(args);
+    args.Bytes("--max-memory", &max_memory_bytes_, "what buffers may take before they spill to disk (default: half of what is free)");
+    args.Path("--tmp", &temporary_, "the folder for spills (default: inside the output folder)").ValueName("FOLDER");
     args.Heading("What is removed");
     args.Flag("--exact", &options_.exact, "documents whose normalised texts are equal");
     args.Flag("--near", &options_.near, "documents that share most of their shingles (MinHash, verified exactly)");
@@ -56,19 +58,45 @@ class Dedup : public Command {
     options_.min_words = min_words_.value_or(0);
     if (!options_.exact && !options_.near && !options_.lines && !options_.substr) options_.exact = options_.near = true;
     auto flag = [](bool on) { return std::string(on ? "true" : "false"); };
-    corpus_.parameters = {{"exact", flag(options_.exact)}, {"near", flag(options_.near)}, {"lines", flag(options_.lines)}, {"substr", flag(options_.substr)},
+    // The library's options hold what this verb parsed; the common part comes from the shared flags.
+    corpus::CommonOptions own = options_.common;
+    TERN_ASSIGN(options_.common, flags_.Options("dedup",
+                         {{"exact", flag(options_.exact)}, {"near", flag(options_.near)}, {"lines", flag(options_.lines)}, {"substr", flag(options_.substr)},
                           {"against", Joined(options_.common.references)}, {"keep", keep_}, {"scope", scope_}, {"normalize", normalize_}, {"min-line", std::to_string(options_.min_line)},
                           {"threshold", Str(options_.threshold)}, {"unit", unit_}, {"bands", bands_}, {"cluster", cluster_}, {"max-cluster", max_cluster_},
                           {"pairs", flag(options_.pairs)}, {"min-bytes", std::to_string(options_.min_bytes)}, {"min-words", std::to_string(options_.min_words)},
-                          {"cut-all", flag(options_.cut_all)}, {"passes", std::to_string(options_.passes)}};
-    TERN_RETURN_IF_ERROR(corpus_.Fill(console, "dedup", &options_.common));
+                          {"cut-all", flag(options_.cut_all)}, {"passes", std::to_string(options_.passes)}},
+                                                console));
+    options_.common.score_field = own.score_field, options_.common.references = own.references;
+    options_.common.max_memory_bytes = max_memory_bytes_, options_.common.temporary_folder = temporary_;
     Json report;
     Status done = corpus::Dedup(options_, &report);
-    return corpus_.Finish(console, report, done);
+    flags_.EndProgress();
+    TERN_RETURN_IF_ERROR(done);
+    if (console.json) {
+      console.PrintJson(report);
+    } else {
+      console.Print(Summary(report));
+      console.Note(Str("written to ", options_.common.output));
+    }
+    return {};
   }
 
  private:
-  CorpusArguments corpus_;
+  static std::string Summary(const Json& report) {
+    auto count = [&](const char* key) { return report.value(key, int64_t{0}); };
+    std::string reasons;
+    for (const auto& [reason, n] : report["reasons"].items()) reasons += Str(reasons.empty() ? " (" : ", ", reason, " ", WithCommas(n.get<int64_t>()));
+    std::string line = Str(WithCommas(count("documents")), " documents: ", WithCommas(count("kept")), " kept, ", WithCommas(count("removed")), " removed", reasons, reasons.empty() ? "" : ")");
+    for (const char* stage : {"lines", "substr"})
+      if (int64_t bytes = report[stage].value("bytes", int64_t{0})) line += Str("; ", stage, " cut ", HumanBytes(bytes));
+    if (count("bad") > 0) line += Str("; ", WithCommas(count("bad")), " malformed");
+    return line + "\n";
+  }
+
+  CorpusFlags flags_;
+  int64_t max_memory_bytes_ = 0;
+  std::string temporary_;
   corpus::DedupOptions options_;
   std::string keep_ = "longest", normalize_, scope_ = "global", unit_ = "auto", bands_ = "16x8", cluster_ = "star", max_cluster_;
   std::optional<int64_t> min_words_;

@@ -72,6 +72,7 @@ class Run {
     if (o_.substr) TERN_RETURN_IF_ERROR(RunSubstr(&*state_));
     TERN_RETURN_IF_ERROR(WriteKept(&*state_));
     Describe();
+    if (!o_.common.report_html.empty()) TERN_RETURN_IF_ERROR(WriteDedupPage(&*state_, report_));
     return out_->Commit(o_.common, *corpus_, report_);
   }
 

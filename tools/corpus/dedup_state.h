@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/base/json.h"
 #include "engine/base/status.h"
 #include "tools/corpus/corpus.h"
 #include "tools/corpus/dedup.h"
@@ -87,5 +88,6 @@ struct DedupState {
 Status RunLines(DedupState* state);
 Status RunSubstr(DedupState* state);
 Status WriteKept(DedupState* state);
+Status WriteDedupPage(DedupState* state, const Json& report);  // options.common.report_html
 
 }  // namespace tern::corpus
