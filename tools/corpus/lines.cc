@@ -103,7 +103,10 @@ class LineStage {
     std::mutex mu;
     TERN_RETURN_IF_ERROR(ForChunks(s_.corpus.threads(), store_.partitions(), s_.options.common.cancel, [&](int64_t p, int) -> Status {
       TERN_ASSIGN(std::vector<LineKey> keys, store_.Take(p));
-      auto order = [](const LineKey& k) { return std::tuple(k.high, k.low, k.doc, k.line); };
+      auto order = [](const LineKey& k) {
+        const uint64_t high = k.high;  // by value: in the packed key it is aligned to 4 only, and a tuple would bind to it
+        return std::tuple(high, k.low, k.doc, k.line);
+      };
       std::sort(keys.begin(), keys.end(), [&](const LineKey& a, const LineKey& b) { return order(a) < order(b); });
       std::vector<Repeated> found;
       size_t first = 0;
