@@ -1,6 +1,6 @@
 # The front door. Everything else is CMake.
 #   make            builds ./tern          make test            builds and runs the tests
-#   make run        the bundled model      make test-sanitized  tests under ASan+UBSan and TSan (ROOMS="formats runtime" or ROOMS=all for more)
+#   make run        the bundled model      make test-sanitized  tests under ASan+UBSan and TSan (ROOMS="base graph": only these)
 #   make deps       installs the packages  make check-neon      compiles the kernels for aarch64
 BUILD ?= build
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
