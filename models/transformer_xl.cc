@@ -83,7 +83,7 @@ Value TransformerXl::Layer(Builder& b, const EntryOptions& options, Value x, Val
   memory.initial = c_.zero_memory ? c_.mem_len : 0;
   // Memory rows are stored before the norm, which turns a row of zeros into beta; without a bias in W, zeros stay zeros.
   if (c_.pre_lnorm) memory.initial_row = b.Columns(b.MatMul(beta, w_qkv), a, 2 * a).id;
-  int32_t state = b.KvState("memory", memory);
+  int32_t state = b.State("memory", memory);
   b.AppendKv(state, b.Columns(qkv, a, a), b.Columns(qkv, 2 * a, a));
 
   AttendXlOp attend{options.batch, c_.n_heads, c_.d_head, c_.same_length && c_.mem_len > 0 ? c_.mem_len : 0, distances};

@@ -86,7 +86,7 @@ void Builder::Use(Value v, bool multiplied) {
   (multiplied ? graph_.weights[static_cast<size_t>(w)].multiplied : graph_.weights[static_cast<size_t>(w)].looked_up) = true;
 }
 
-int32_t Builder::KvState(std::string_view name, StateSpec spec) {
+int32_t Builder::State(std::string_view name, StateSpec spec) {
   spec.name = prefix_ + std::string(name);
   graph_.states.push_back(std::move(spec));
   return static_cast<int32_t>(graph_.states.size() - 1);

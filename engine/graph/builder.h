@@ -48,8 +48,8 @@ class Builder {
   Value Shared(std::string_view name, int64_t rows, int64_t n);
   Value SharedTable(std::string_view name, int64_t entries, int64_t width);
 
-  // A ring of keys and values; see StateSpec. Returns its number.
-  int32_t KvState(std::string_view name, StateSpec spec);
+  // A ring of keys and values, or a plain array; see StateSpec. Returns its number.
+  int32_t State(std::string_view name, StateSpec spec);
 
   struct Cluster {
     Value weight, bias, projection;  // bias and projection may be absent

@@ -68,6 +68,8 @@ struct StateSpec {
   int64_t keep = 0;       // rows that stay visible behind the newest (KeepLast: mem_len)
   int64_t initial = 0;    // rows that are there at the start, all equal to `initial_row`
   int32_t initial_row = -1;  // value [1, 2 * heads * head_width], keys then values; -1: zeros
+  // Or, if > 0, no ring but a plain array: this many f32 per lane, lane after lane, all zero at the start.
+  int64_t elements = 0;
 };
 
 enum class ValueKind : uint8_t { kActivation, kWeight, kInput, kConstant };

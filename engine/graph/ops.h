@@ -112,8 +112,26 @@ struct TargetLogProbOp : SoftmaxSpec {
   static constexpr std::string_view kName = "target_log_prob";
 };
 
-using OpSpec = std::variant<EmbedOp, MatMulOp, LayerNormOp, AddOp, LastRowsOp, AppendKvOp, AttendXlOp, SinusoidOp, PackXlPositionsOp, LogSoftmaxOp,
-                            TargetLogProbOp, AttendPackedOp, TakeRowsOp, MeanRowsOp, NormalizeOp>;
+// One a line, so that a new one is a line of its own.
+// clang-format off
+using OpSpec = std::variant<
+    EmbedOp,
+    MatMulOp,
+    LayerNormOp,
+    AddOp,
+    LastRowsOp,
+    AppendKvOp,
+    AttendXlOp,
+    SinusoidOp,
+    PackXlPositionsOp,
+    LogSoftmaxOp,
+    TargetLogProbOp,
+    AttendPackedOp,
+    TakeRowsOp,
+    MeanRowsOp,
+    NormalizeOp
+>;
+// clang-format on
 
 inline std::string_view OpName(const OpSpec& spec) {
   return std::visit([](const auto& op) { return std::decay_t<decltype(op)>::kName; }, spec);

@@ -1,6 +1,8 @@
 #include "engine/runtime/execute.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 
 #include "engine/base/checked.h"
 #include "engine/runtime/carve.h"
@@ -21,7 +23,9 @@ struct ScratchOf {
     const TensorRecord* r = model.Find(in(i).name).record;
     return r ? r->type : DType::f32;
   }
-  int64_t Product(size_t weight, int64_t rows) const { return MatMulScratchBytes(TypeOf(weight), rows, in(weight).extent.cols, threads); }
+  int64_t Product(size_t weight, int64_t rows) const {
+    return MatMulScratchBytes(TypeOf(weight), rows, in(weight).extent.cols, threads);
+  }
   int64_t Softmax(const SoftmaxSpec& s, bool target) const {
     return SoftmaxScratchBytes(g, op, s, target, threads, [this](size_t i) { return TypeOf(i); });
   }
@@ -37,22 +41,22 @@ struct ScratchOf {
     carve.Take<int32_t>(rows), carve.Take<float>(rows * widest), carve.Take<float>(rows * in(2).extent.rows.scale);
     return carve.bytes() + product;
   }
-  int64_t operator()(const AttendXlOp& a) const { return AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32) * threads; }
+  int64_t operator()(const AttendXlOp& a) const {
+    return AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32) * threads;
+  }
   int64_t operator()(const LogSoftmaxOp& s) const { return Softmax(s, false); }
   int64_t operator()(const TargetLogProbOp& s) const { return Softmax(s, true); }
   int64_t operator()(const AttendPackedOp& a) const {
     const int64_t longest = std::min(a.longest, g.Capacity(in(0).extent.rows));
-    return RoundUp(KvBytes(longest, a.head_width, a.head_width, DType::f32) + AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32), 64) * threads;
+    return RoundUp(KvBytes(longest, a.head_width, a.head_width, DType::f32) +
+                       AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32),
+                   64) *
+           threads;
   }
-  int64_t operator()(const TakeRowsOp&) const { return 0; }
-  int64_t operator()(const MeanRowsOp&) const { return 0; }
-  int64_t operator()(const NormalizeOp&) const { return 0; }
-  int64_t operator()(const LayerNormOp&) const { return 0; }
-  int64_t operator()(const AddOp&) const { return 0; }
-  int64_t operator()(const LastRowsOp&) const { return 0; }
-  int64_t operator()(const AppendKvOp&) const { return 0; }
-  int64_t operator()(const SinusoidOp&) const { return 0; }
-  int64_t operator()(const PackXlPositionsOp&) const { return 0; }
+  template <typename Other>
+  int64_t operator()(const Other&) const {  // the others need none
+    return 0;
+  }
 };
 
 int64_t OpaqueBytes(const Graph& g, int32_t value) {
@@ -63,14 +67,42 @@ int64_t OpaqueBytes(const Graph& g, int32_t value) {
   return pack->heads * DistancePanelsBytes(distances - 1, pack->head_width);
 }
 
+// Whether a row-major f32 value holds a NaN. Compares bit patterns, sixteen at a time, so that it costs little beside
+// the op that wrote the value.
+bool HasNan(const ValueSpec& spec, const Operand& o) {
+  if (spec.opaque || spec.type != DType::f32 || o.data == nullptr) return false;
+  constexpr int kLanes = 16;
+  int32_t most[kLanes] = {};
+  for (int64_t r = 0; r < o.rows; ++r) {
+    const float* row = o.f32() + r * o.stride;
+    int64_t c = 0;
+    for (; c + kLanes <= o.cols; c += kLanes) {
+      int32_t bits[kLanes];
+      std::memcpy(bits, row + c, sizeof(bits));
+      for (int i = 0; i < kLanes; ++i) most[i] = std::max(most[i], bits[i] & 0x7fffffff);
+    }
+    for (; c < o.cols; ++c)
+      if (std::isnan(row[c])) return true;
+  }
+  return *std::max_element(most, most + kLanes) > 0x7f800000;
+}
+
 }  // namespace
 
 PlanQueries QueriesFor(const Model& model, int threads) {
-  return {[&model, threads](const Graph& g, const Op& op) { return std::visit(ScratchOf{model, g, op, threads}, op.spec); }, OpaqueBytes,
+  return {[&model, threads](const Graph& g, const Op& op) {
+            return std::visit(ScratchOf{model, g, op, threads}, op.spec);
+          },
+          OpaqueBytes,
           [](const StateSpec& s) {
+            if (s.elements > 0) {
+              auto bytes = CheckedMul(s.lanes, s.elements);
+              return bytes && *bytes < (int64_t{1} << 60) ? *bytes * 4 : INT64_MAX;
+            }
             auto heads = CheckedMul(s.lanes, s.heads);
             // Bounded before the kernels' own arithmetic: 2^40 floats are refused by the planner anyway.
-            if (!heads || s.slots > (int64_t{1} << 32) || *heads > (int64_t{1} << 32) || s.head_width > (1 << 20)) return INT64_MAX;
+            if (!heads || s.slots > (int64_t{1} << 32) || *heads > (int64_t{1} << 32) || s.head_width > (1 << 20))
+              return INT64_MAX;
             return CheckedMul(*heads, KvHeadBytes(s)).value_or(INT64_MAX);
           }};
 }
@@ -103,7 +135,8 @@ void Executor::Resolve(uint8_t* run_arena, uint8_t* constant_arena) {
     }
     // Columns of a view of a view add up.
     int64_t column = 0;
-    for (int32_t at = static_cast<int32_t>(v); g.values[static_cast<size_t>(at)].parent >= 0; at = g.values[static_cast<size_t>(at)].parent)
+    for (int32_t at = static_cast<int32_t>(v); g.values[static_cast<size_t>(at)].parent >= 0;
+         at = g.values[static_cast<size_t>(at)].parent)
       column += g.values[static_cast<size_t>(at)].column;
     if (o.data) o.data += column * DTypeBytes(base.type);
   }
@@ -121,23 +154,44 @@ Status Executor::ComputeConstants(uint8_t* temporary, Gang* gang) {
 Status Executor::Run(const RunContext& context, std::span<const void* const> inputs) {
   const Graph& g = plan_.graph;
   for (size_t i = 0; i < g.inputs.size() && i < inputs.size(); ++i)
-    operands_[static_cast<size_t>(g.inputs[i].value)].data = const_cast<uint8_t*>(static_cast<const uint8_t*>(inputs[i]));
+    operands_[static_cast<size_t>(g.inputs[i].value)].data =
+        const_cast<uint8_t*>(static_cast<const uint8_t*>(inputs[i]));
   for (size_t v = 0; v < g.values.size(); ++v) {
     const Dim& rows = g.values[v].extent.rows;
     if (!rows.constant()) operands_[v].rows = rows.scale * context.lengths[static_cast<size_t>(rows.length)];
   }
-  return RunPhase(plan_.run, arena_, context);
+  TERN_RETURN_IF_ERROR(RunPhase(plan_.run, arena_, context));
+  for (const auto& out : g.outputs)
+    if (HasNan(g.values[static_cast<size_t>(out.value)], operands_[static_cast<size_t>(out.value)]))
+      return FindNan(context);
+  return {};
+}
+
+// The op where a NaN began: the ops once more, one by one. Whatever went into the state is lost anyway.
+Status Executor::FindNan(const RunContext& context) {
+  Status found = Status(Code::kNumeric, "the model computes values that are not numbers").Hint("Check the weights with tern verify");
+  for (int32_t i : plan_.run.ops) {
+    TERN_RETURN_IF_ERROR(RunOp(i, arena_, context));
+    const Op& op = plan_.graph.ops[static_cast<size_t>(i)];
+    if (op.output >= 0 && HasNan(plan_.graph.values[static_cast<size_t>(op.output)], operands_[static_cast<size_t>(op.output)]))
+      return std::move(found).Where(Str("first in the op ", op.name));
+  }
+  return found;
+}
+
+Status Executor::RunOp(int32_t i, uint8_t* arena, const RunContext& context) {
+  if (context.cancel && context.cancel->cancelled()) return {Code::kCancelled, "cancelled"};
+  const Op& op = plan_.graph.ops[static_cast<size_t>(i)];
+  const int64_t workspace = plan_.workspace_offset[static_cast<size_t>(i)];
+  const OpCall call{plan_, op, operands_, workspace >= 0 ? arena + workspace : nullptr, context, threads_};
+  std::visit([&](const auto& spec) { Execute(spec, call); }, op.spec);
+  return {};
 }
 
 Status Executor::RunPhase(const Phase& phase, uint8_t* arena, const RunContext& context) {
-  for (int32_t i : phase.ops) {
-    if (context.cancel && context.cancel->cancelled()) return {Code::kCancelled, "cancelled"};
-    const Op& op = plan_.graph.ops[static_cast<size_t>(i)];
-    const int64_t workspace = plan_.workspace_offset[static_cast<size_t>(i)];
-    const OpCall call{plan_, op, operands_, workspace >= 0 ? arena + workspace : nullptr, context, threads_};
-    std::visit([&](const auto& spec) { Execute(spec, call); }, op.spec);
-  }
-  if (context.cancel && context.cancel->cancelled()) return {Code::kCancelled, "cancelled"};  // the last op may have been cut short
+  for (int32_t i : phase.ops) TERN_RETURN_IF_ERROR(RunOp(i, arena, context));
+  if (context.cancel && context.cancel->cancelled())
+    return {Code::kCancelled, "cancelled"};  // the last op may have been cut short
   return {};
 }
 

@@ -46,13 +46,16 @@ class Executor {
   const Plan& plan() const { return plan_; }
   // Computes the constants region; needs a temporary arena of constants.arena_bytes.
   Status ComputeConstants(uint8_t* temporary, Gang* gang);
-  // inputs[i] is the caller's memory for Graph::inputs[i]. kCancelled between two ops. Allocates nothing. Call within gang.Run.
+  // inputs[i] is the caller's memory for Graph::inputs[i]. kCancelled between two ops; kNumeric, naming the op, if an output holds a NaN. Allocates
+  // nothing. Call within gang.Run.
   Status Run(const RunContext& context, std::span<const void* const> inputs);
   // An output of the last run; valid until the next.
   const Operand& output(std::string_view name) const;
 
  private:
   Status RunPhase(const Phase& phase, uint8_t* arena, const RunContext& context);
+  Status RunOp(int32_t op, uint8_t* arena, const RunContext& context);
+  Status FindNan(const RunContext& context);
   void Resolve(uint8_t* run_arena, uint8_t* constant_arena);
 
   const Model& model_;
@@ -88,8 +91,8 @@ int64_t SoftmaxScratchBytes(const Graph& g, const Op& op, const SoftmaxSpec& spe
 // Bytes of one head of one lane in a ring state, and of the whole state.
 int64_t KvHeadBytes(const StateSpec& s);
 KvPanels KvHead(const StateSpec& s, uint8_t* state, int64_t lane, int64_t head);
-// Writes the rows that a state starts with; `initial_row` [2 * H * Dh] keys then values, or null for zeros.
-void FillInitialRows(const StateSpec& s, uint8_t* state, const float* initial_row);
+// Writes what a state starts with: a ring's initial rows, each `initial_row` ([2 * H * Dh] keys then values, or null for zeros); zeros into a plain array.
+void ResetState(const StateSpec& s, uint8_t* state, const float* initial_row);
 
 // One per op (overloads); and their scratch.
 void Execute(const EmbedOp& op, const OpCall& call);

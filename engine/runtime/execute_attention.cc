@@ -1,6 +1,7 @@
 // Attention with its state, and the constant tables it reads.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "engine/base/checked.h"
 #include "engine/runtime/execute.h"
@@ -29,7 +30,11 @@ KvPanels KvHead(const StateSpec& s, uint8_t* state, int64_t lane, int64_t head) 
   return MakeKvPanels(state + (lane * s.heads + head) * KvHeadBytes(s), RingPositions(s), s.head_width, s.head_width, DType::f32);
 }
 
-void FillInitialRows(const StateSpec& s, uint8_t* state, const float* row) {
+void ResetState(const StateSpec& s, uint8_t* state, const float* row) {
+  if (s.elements > 0) {
+    std::memset(state, 0, static_cast<size_t>(s.lanes * s.elements) * sizeof(float));
+    return;
+  }
   const std::vector<float> zeros(static_cast<size_t>(s.head_width));
   for (int64_t lane = 0; lane < s.lanes; ++lane)
     for (int64_t head = 0; head < s.heads; ++head) {

@@ -95,7 +95,7 @@ void Session::Reset() {
     const float* row = s.initial_row < 0 ? nullptr
                                          : reinterpret_cast<const float*>(constants_.front()->data() + plan.offset[static_cast<size_t>(s.initial_row)]) +
                                                plan.graph.values[static_cast<size_t>(s.initial_row)].column;
-    FillInitialRows(s, state_.data() + plan.state_offset[i], row);
+    ResetState(s, state_.data() + plan.state_offset[i], row);
   }
 }
 

@@ -1,0 +1,32 @@
+// What the ways to run a model as a function share: one per kind of network, chosen in forward.cc.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/runtime/encoder_session.h"
+#include "engine/runtime/forward.h"
+
+namespace tern {
+
+// Outputs of all pieces, joined along time: [B, T, cols] from pieces [B * t, cols].
+class Joined {
+ public:
+  static Result<Joined> Create(std::string name, int64_t batch, int64_t time, int64_t cols);
+  void Take(const Operand& piece, int64_t begin, int64_t tokens);  // positions [begin, begin + tokens) of the sequence
+  NamedTensor tensor;
+
+ private:
+  int64_t batch_ = 0, time_ = 0, cols_ = 0;
+};
+
+// The lengths of the pieces a sequence of `time` is fed in. kUsage if they do not add up to it.
+Result<std::vector<int64_t>> Pieces(const ForwardOptions& options, int64_t time);
+
+Result<std::vector<NamedTensor>> ForwardEncoder(std::shared_ptr<const Model> model, const EncoderNetwork& network,
+                                                const std::vector<NamedInput>& inputs, const ForwardOptions& options);
+Result<std::vector<NamedTensor>> ForwardDecoder(std::shared_ptr<const Model> model,
+                                                const std::vector<NamedInput>& inputs, const ForwardOptions& options);
+
+}  // namespace tern
