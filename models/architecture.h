@@ -52,6 +52,12 @@ struct Import {
   std::vector<std::string> ignore;  // foreign names that are known and not needed; '*' stands for any characters
 };
 
+// Decoders whose positions count from the start of a segment. A call of Session::Feed stays within one.
+struct SegmentRule {
+  int64_t length = 0;      // tokens of a full segment; 0: there are none, every call is a segment of its own (Transformer-XL)
+  bool recurrent = false;  // a full segment is followed by another; else the context ends with it (GPT-2)
+};
+
 class Network {
  public:
   virtual ~Network() = default;
@@ -69,6 +75,7 @@ class Network {
   virtual int64_t vocab_size() const = 0;
   virtual int64_t eos_token_id() const { return -1; }  // -1: none
   virtual int64_t preferred_chunk() const { return 128; }  // tokens fed at once when a long text is streamed
+  virtual SegmentRule segments() const { return {}; }
   // Whether splitting a text into chunks changes nothing but rounding (Transformer-XL with same_length).
   virtual bool chunk_invariant() const { return true; }
 };

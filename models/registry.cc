@@ -3,12 +3,13 @@
 #include <unordered_set>
 
 #include "models/encoder.h"
+#include "models/gpt2.h"
 #include "models/transformer_xl.h"
 
 namespace tern {
 
 std::span<const Architecture* const> Architectures() {
-  static const Architecture* const kAll[] = {&kTransformerXl, &kAlbert, &kBert, &kRoberta, &kDistilBert};
+  static const Architecture* const kAll[] = {&kTransformerXl, &kAlbert, &kBert, &kRoberta, &kDistilBert, &kGpt2};
   return kAll;
 }
 

@@ -85,7 +85,7 @@ class RunVerb : public Command {
       return console.ok();
     };
     TERN_ASSIGN(GenerateReport report, conversation.Generate(ids, generate_, tokenizer_, listener));
-    static constexpr const char* kEnd[] = {"length", "eos", "stop", "cancelled", "closed"};
+    static constexpr const char* kEnd[] = {"length", "eos", "stop", "cancelled", "closed", "context"};
     const double steps = static_cast<double>(report.ids.size());
     const double rate = report.step_seconds > 0 ? steps / report.step_seconds : 0;
     if (console.json) {

@@ -180,6 +180,17 @@ Value Builder::AttendXl(int32_t state, Value q, Value u, Value v, Value position
   return AddOp_(attributes, {q, u, v, positions}, extent(q), state);
 }
 
+Value Builder::AddPositions(Value x, Value table) {
+  Use(table, false);
+  Check(extent(table).cols == extent(x).cols, "add_positions", "the table is not as wide as the model");
+  return AddOp_(AddPositionsOp{}, {x, table}, extent(x));
+}
+
+Value Builder::AttendCausal(int32_t state, Value q, const AttendCausalOp& attributes) {
+  Check(extent(q).cols == attributes.heads * attributes.head_width, "attend_causal", "q does not fit the heads");
+  return AddOp_(attributes, {q}, extent(q), state);
+}
+
 Value Builder::AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes) {
   Check(extent(q).cols == attributes.heads * attributes.head_width && extent(k) == extent(q) && extent(v) == extent(q), "attend_packed", "q, k and v do not fit the heads");
   std::vector<Value> in{q, k, v, starts};
@@ -204,13 +215,15 @@ std::vector<Value> Builder::SoftmaxInputs(Value h, const std::vector<Cluster>& c
                                           int64_t* vocabulary) {
   spec->clusters = static_cast<int>(clusters.size());
   spec->projected = !clusters.empty() && clusters[0].projection.valid();
+  spec->bias = !clusters.empty() && clusters[0].bias.valid();
   std::vector<Value> in{h};
   *vocabulary = 0;
   for (const Cluster& c : clusters) {
     Use(c.weight, true);
-    in.push_back(c.weight), in.push_back(c.bias);
+    in.push_back(c.weight);
+    if (spec->bias) in.push_back(c.bias);
     *vocabulary += extent(c.weight).rows.scale;
-    Check(extent(c.bias).cols == extent(c.weight).rows.scale, "softmax", "a bias does not fit its cluster");
+    Check(!spec->bias || extent(c.bias).cols == extent(c.weight).rows.scale, "softmax", "a bias does not fit its cluster");
     if (spec->projected) {
       Use(c.projection, true);
       in.push_back(c.projection);

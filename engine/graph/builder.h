@@ -52,7 +52,7 @@ class Builder {
   int32_t State(std::string_view name, StateSpec spec);
 
   struct Cluster {
-    Value weight, bias, projection;  // bias and projection may be absent
+    Value weight, bias, projection;  // bias and projection may be absent (in all clusters)
   };
   Value Embed(Value ids, const std::vector<Cluster>& clusters, int64_t width, float scale);
   Value MatMul(Value x, Value w, Value bias = {}, Activation activation = Activation::kNone);
@@ -62,6 +62,8 @@ class Builder {
   Value Columns(Value x, int64_t first, int64_t count);  // a view, costs nothing
   void AppendKv(int32_t state, Value k, Value v);
   Value AttendXl(int32_t state, Value q, Value u, Value v, Value positions, const AttendXlOp& attributes);
+  Value AddPositions(Value x, Value table);
+  Value AttendCausal(int32_t state, Value q, const AttendCausalOp& attributes);
   // key_bias may be absent.
   Value AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes);
   Value TakeRows(Value x, Value rows);

@@ -30,6 +30,8 @@ struct Coster {
     // q.k, (q+v).rk and p.v, each 2 * visible * Dh per head and row
     return {6 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0};
   }
+  Cost operator()(const AddPositionsOp&) const { return {0, 4 * Rows(0) * Cols(0)}; }
+  Cost operator()(const AttendCausalOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
   Cost operator()(const AttendPackedOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
   Cost operator()(const TakeRowsOp&) const { return {}; }
   Cost operator()(const MeanRowsOp&) const { return {}; }
@@ -42,10 +44,10 @@ struct Coster {
   Cost operator()(const AppendKvOp&) const { return {}; }
   Cost Softmax(const SoftmaxSpec& s) const {
     Cost c;
-    const size_t per = s.projected ? 3 : 2;
+    const size_t per = s.inputs_per_cluster();
     for (size_t i = 0; i < static_cast<size_t>(s.clusters); ++i) {
       c += Product(Rows(0), 1 + i * per);
-      if (s.projected) c += Product(Rows(0), 3 + i * per);
+      if (s.projected) c += Product(Rows(0), i * per + per);
     }
     if (s.clusters > 1) c += Product(Rows(0), 1 + static_cast<size_t>(s.clusters) * per);
     return c;
@@ -54,7 +56,7 @@ struct Coster {
   // The head for every row; tails only for rows whose target lies there, counted here as none.
   Cost operator()(const TargetLogProbOp& s) const {
     Cost c = Product(Rows(0), 1);
-    if (s.projected) c += Product(Rows(0), 3);
+    if (s.projected) c += Product(Rows(0), s.inputs_per_cluster());
     return c;
   }
 };

@@ -4,6 +4,7 @@
 // Letters: r rows (batch x time), D model width, A = H*Dh, F inner width, V vocabulary, C clusters, P distances.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <variant>
@@ -60,6 +61,18 @@ struct AttendXlOp {
   int64_t distances = 0;  // P
 };
 
+// x [B*T, D], table [n, D] -> x + the table's row of each token's position in its segment
+struct AddPositionsOp {
+  static constexpr std::string_view kName = "add_positions";
+};
+
+// q [B*T, A] and the state's keys and values -> [B*T, A]: softmax attention of each token to itself and all before it in its segment.
+struct AttendCausalOp {
+  static constexpr std::string_view kName = "attend_causal";
+  int64_t batch = 1, heads = 1, head_width = 1;
+  float scale = 1;
+};
+
 // q, k, v [r, A], starts [S+1, 1] i32 (row s of the batch is rows starts[s] .. starts[s+1]-1), key_bias [r, 1]? -> [r, A].
 // Softmax attention within each sequence of a batch that is packed without padding; a key with bias -inf is there as a query only.
 struct AttendPackedOp {
@@ -96,11 +109,13 @@ struct PackXlPositionsOp {
 };
 
 // Softmax over the vocabulary, plain (one cluster) or adaptive (Grave et al. 2017).
-// Inputs: h [r, D], per cluster: weight [n_c, d_c], bias [1, n_c] and, if projected, projection [d_c, D]; with more than one cluster then
+// Inputs: h [r, D], per cluster: weight [n_c, d_c], bias [1, n_c] if there are any and, if projected, projection [d_c, D]; with more than one cluster then
 // cluster_weight [C-1, d_0], cluster_bias [1, C-1]; for the target form last targets [r, 1] i32.
 struct SoftmaxSpec {
   int clusters = 1;
   bool projected = false;
+  bool bias = true;
+  size_t inputs_per_cluster() const { return 1u + bias + projected; }
   bool reversed = false;  // the column of tail cluster c is counted from the end (original PyTorch code) instead of from the start
 };
 // -> [r, V] log-probabilities in id order
@@ -126,6 +141,8 @@ using OpSpec = std::variant<
     PackXlPositionsOp,
     LogSoftmaxOp,
     TargetLogProbOp,
+    AddPositionsOp,
+    AttendCausalOp,
     AttendPackedOp,
     TakeRowsOp,
     MeanRowsOp,

@@ -44,6 +44,12 @@ struct ScratchOf {
   int64_t operator()(const AttendXlOp& a) const {
     return AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32) * threads;
   }
+  int64_t operator()(const AttendCausalOp& a) const {
+    return AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32) * threads;
+  }
+  int64_t operator()(const AddPositionsOp&) const {
+    return TypeOf(1) == DType::f32 ? 0 : in(1).extent.cols * 4 * threads;  // a row widened
+  }
   int64_t operator()(const LogSoftmaxOp& s) const { return Softmax(s, false); }
   int64_t operator()(const TargetLogProbOp& s) const { return Softmax(s, true); }
   int64_t operator()(const AttendPackedOp& a) const {

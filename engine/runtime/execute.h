@@ -34,6 +34,7 @@ struct RunContext {
   uint8_t* states = nullptr;     // the session's state region
   std::array<int64_t, 4> lengths{};  // run-time values of Graph::lengths; a decoder's first is T, new tokens per lane
   int64_t position = 0;          // a decoder's: absolute position of the first new token (initial memory rows count)
+  int64_t segment_begin = 0;     // absolute position where the present segment began; without segments, `position`
 
   int64_t tokens() const { return lengths[0]; }
 };
@@ -106,6 +107,8 @@ void Execute(const SinusoidOp& op, const OpCall& call);
 void Execute(const PackXlPositionsOp& op, const OpCall& call);
 void Execute(const LogSoftmaxOp& op, const OpCall& call);
 void Execute(const TargetLogProbOp& op, const OpCall& call);
+void Execute(const AddPositionsOp& op, const OpCall& call);
+void Execute(const AttendCausalOp& op, const OpCall& call);
 void Execute(const AttendPackedOp& op, const OpCall& call);
 void Execute(const TakeRowsOp& op, const OpCall& call);
 void Execute(const MeanRowsOp& op, const OpCall& call);

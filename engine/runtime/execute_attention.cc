@@ -88,6 +88,30 @@ void Execute(const AttendXlOp& op, const OpCall& call) {
   });
 }
 
+void Execute(const AttendCausalOp& op, const OpCall& call) {
+  const StateSpec& s = call.state();
+  const Operand &q = call.in(0), &out = call.out();
+  const int64_t tokens = call.run.tokens();
+  const Split split = SplitQueries(tokens, op.heads, op.batch);
+  const int64_t workspace_bytes = AttentionWorkspaceBytes(op.head_width, op.head_width, DType::f32);
+  call.run.gang->For(split.chunks(), [&](int64_t i, int worker) {
+    if (call.run.cancel && call.run.cancel->cancelled()) return;
+    const int64_t head = i / split.blocks % split.heads, lane = i / (split.blocks * split.heads), block = i % split.blocks;
+    const int64_t column = head * op.head_width;
+    AttentionArgs a;
+    a.q = q.f32() + lane * tokens * q.stride + column, a.q_stride = q.stride;
+    a.out = out.f32() + lane * tokens * out.stride + column, a.out_stride = out.stride;
+    a.n_tokens = tokens;
+    a.q_position = call.run.position;
+    a.kv = KvHead(s, call.state_data(), lane, head);
+    a.scale = op.scale;
+    a.first_key = call.run.segment_begin;
+    a.last_key = call.run.position + tokens - 1;
+    a.causal = true;
+    call.run.model->attention().attend(a, block * split.block, std::min(tokens, (block + 1) * split.block), call.workspace + worker * workspace_bytes);
+  });
+}
+
 void Execute(const AttendPackedOp& op, const OpCall& call) {
   const Operand &q = call.in(0), &k = call.in(1), &v = call.in(2), &starts = call.in(3), &out = call.out();
   const float* key_bias = call.op.inputs.size() > 4 ? call.in(4).f32() : nullptr;  // null also if the caller bound nothing

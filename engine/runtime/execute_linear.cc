@@ -118,6 +118,24 @@ void Execute(const EmbedOp& op, const OpCall& call) {
   }
 }
 
+void Execute(const AddPositionsOp&, const OpCall& call) {
+  const Operand &x = call.in(0), &table = call.in(1), &out = call.out();
+  const int64_t tokens = call.run.tokens(), first = call.run.position - call.run.segment_begin;
+  const bool plain = table.weight.record->type == DType::f32 && table.weight.record->layout == Layout::kRows;
+  call.run.gang->For(CeilDiv(out.rows, kRowsPerChunk), [&](int64_t chunk, int worker) {
+    for (int64_t r = chunk * kRowsPerChunk; r < std::min(out.rows, (chunk + 1) * kRowsPerChunk); ++r) {
+      const int64_t position = first + r % tokens;
+      const float* row = table.f32() + position * table.cols;
+      if (!plain) {
+        float* wide = call.scratch() + worker * table.cols;
+        LookUp(call.kernels(), table.weight, position, wide);
+        row = wide;
+      }
+      call.kernels().add(x.f32() + r * x.stride, row, out.cols, out.f32() + r * out.stride);
+    }
+  });
+}
+
 void Execute(const LayerNormOp& op, const OpCall& call) {
   const Operand &x = call.in(0), &residual = call.in(op.residual ? 1 : 0), &out = call.out();
   const float *gamma = call.in(op.residual ? 2 : 1).f32(), *beta = call.in(op.residual ? 3 : 2).f32();

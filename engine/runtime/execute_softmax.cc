@@ -14,10 +14,10 @@ struct Clusters {
   const OpCall& call;
   const SoftmaxSpec& spec;
 
-  size_t per() const { return spec.projected ? 3 : 2; }
+  size_t per() const { return spec.inputs_per_cluster(); }
   const Operand& weight(int c) const { return call.in(1 + static_cast<size_t>(c) * per()); }
-  const Operand& bias(int c) const { return call.in(2 + static_cast<size_t>(c) * per()); }
-  const Operand& projection(int c) const { return call.in(3 + static_cast<size_t>(c) * per()); }
+  const float* bias(int c) const { return spec.bias ? call.in(2 + static_cast<size_t>(c) * per()).f32() : nullptr; }
+  const Operand& projection(int c) const { return call.in(static_cast<size_t>(c) * per() + per()); }
   const Operand& cluster_weight() const { return call.in(1 + static_cast<size_t>(spec.clusters) * per()); }
   const Operand& cluster_bias() const { return call.in(2 + static_cast<size_t>(spec.clusters) * per()); }
   const Operand& targets() const { return call.in(1 + static_cast<size_t>(spec.clusters) * per() + (spec.clusters > 1 ? 2 : 0)); }
@@ -94,7 +94,7 @@ void RunLse(const Clusters& k, int c, const Projected& x, int64_t rows, const Sc
   const int64_t blocks = LseBlocks(w.n), scratch_bytes = RoundUp(GemmLseScratchBytes(w.type, rows, w.k), 64);
   k.call.run.gang->For(blocks, [&](int64_t block, int worker) {
     GemmLseCall g;
-    g.x = x.data, g.ldx = x.stride, g.m = rows, g.w = w, g.bias = k.bias(c).f32();
+    g.x = x.data, g.ldx = x.stride, g.m = rows, g.w = w, g.bias = k.bias(c);
     g.block_begin = block, g.block_end = block + 1;
     g.targets = s.targets, g.parts = s.parts;
     g.scratch = s.product + worker * scratch_bytes;
@@ -106,7 +106,7 @@ void RunLse(const Clusters& k, int c, const Projected& x, int64_t rows, const Sc
 
 int64_t SoftmaxScratchBytes(const Graph& g, const Op& op, const SoftmaxSpec& spec, bool target, int threads, const std::function<DType(size_t)>& type_of) {
   auto value = [&](size_t i) -> const ValueSpec& { return g.values[static_cast<size_t>(op.inputs[i])]; };
-  const size_t per = spec.projected ? 3 : 2, clusters = static_cast<size_t>(spec.clusters);
+  const size_t per = spec.inputs_per_cluster(), clusters = static_cast<size_t>(spec.clusters);
   const int64_t rows = g.Capacity(value(0).extent.rows), width = value(0).extent.cols;
   int64_t widest = 0, blocks = 0, product = 0;
   auto count = [&](size_t weight) {
@@ -115,7 +115,7 @@ int64_t SoftmaxScratchBytes(const Graph& g, const Op& op, const SoftmaxSpec& spe
   };
   for (size_t c = 0; c < clusters; ++c) {
     count(1 + c * per);
-    if (spec.projected) count(3 + c * per), widest = std::max(widest, value(1 + c * per).extent.cols);
+    if (spec.projected) count(c * per + per), widest = std::max(widest, value(1 + c * per).extent.cols);
     blocks = std::max(blocks, LseBlocks(value(1 + c * per).extent.rows.scale));
   }
   if (clusters > 1) count(1 + clusters * per);
@@ -129,7 +129,7 @@ void Execute(const LogSoftmaxOp& op, const OpCall& call) {
   int64_t begin = 0;
   for (int c = 0; c < op.clusters; ++c) {
     const Projected x = Project(k, c, h.f32(), h.stride, h.rows, s);
-    ParallelMatMul(call, x.data, x.stride, h.rows, k.weight(c).weight, k.bias(c).f32(), Activation::kNone, out.f32() + begin, out.stride, s.product);
+    ParallelMatMul(call, x.data, x.stride, h.rows, k.weight(c).weight, k.bias(c), Activation::kNone, out.f32() + begin, out.stride, s.product);
     if (c == 0) ClusterLogits(k, x, h.rows, s);
     begin += k.weight(c).rows;
   }

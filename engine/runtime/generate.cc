@@ -56,9 +56,13 @@ Conversation::Conversation(Session* session, const SamplerOptions& options)
     : session_(session), sampler_(options, session->model().network().vocab_size(), session->model().kernels()) {}
 
 Status Conversation::Prefill(std::span<const int32_t> tokens) {
-  const size_t chunk = static_cast<size_t>(session_->max_tokens());
-  for (size_t at = 0; at < tokens.size(); at += chunk)
-    TERN_RETURN_IF_ERROR(session_->Feed(tokens.subspan(at, std::min(chunk, tokens.size() - at)), LogitsMode::kLast));
+  while (!tokens.empty()) {
+    const size_t room = static_cast<size_t>(session_->room());
+    if (room == 0) return UsageError("the text is longer than the model's context").Got(Str(tokens.size(), " tokens more"), Str("at most ", session_->tokens_seen()));
+    const size_t count = std::min(room, tokens.size());
+    TERN_RETURN_IF_ERROR(session_->Feed(tokens.first(count), LogitsMode::kLast));
+    tokens = tokens.subspan(count);
+  }
   return {};
 }
 
@@ -88,6 +92,10 @@ Result<GenerateReport> Conversation::Generate(std::span<const int32_t> prompt, c
   bool go = fed.ok();
   while (go && static_cast<int64_t>(report.ids.size()) < options.new_tokens) {
     if (!pending_.empty()) {
+      if (session_->room() == 0) {
+        report.end = End::kContext;
+        break;
+      }
       Status s = session_->Feed(pending_, LogitsMode::kLast);
       if (s.code() == Code::kCancelled) {
         report.end = End::kCancelled;

@@ -22,7 +22,7 @@ struct GenerateReport {
   std::vector<int32_t> ids;       // the new ones
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0, step_seconds = 0;
-  enum class End { kLength, kEos, kStop, kCancelled, kListener } end = End::kLength;
+  enum class End { kLength, kEos, kStop, kCancelled, kListener, kContext } end = End::kLength;
 };
 
 // Plans that Generate needs of a session: `chunk` prompt tokens at once, then one.

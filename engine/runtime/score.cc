@@ -25,9 +25,10 @@ Status Scorer::Feed(size_t count, const Listener& listener) {
 }
 
 Status Scorer::Push(std::span<const int32_t> ids, const Listener& listener) {
-  const size_t chunk = static_cast<size_t>(session_->max_tokens());
   score_.tokens += static_cast<int64_t>(ids.size());
   while (!ids.empty()) {
+    if (session_->room() == 0) session_->Reset();
+    const size_t chunk = static_cast<size_t>(session_->room());
     const size_t take = std::min(ids.size(), chunk + 1 - std::min(waiting_.size(), chunk + 1));
     waiting_.insert(waiting_.end(), ids.begin(), ids.begin() + static_cast<int64_t>(take));
     ids = ids.subspan(take);

@@ -18,7 +18,7 @@ struct Score {
   double bits_per_token() const;
 };
 
-// Feeds tokens in chunks with the state carried from one to the next; the first token is not scored. Needs a session with a kTarget plan. Not thread-safe.
+// Feeds tokens in chunks with the state carried from one to the next; the first token is not scored. Where the context is full (GPT-2), it starts anew, empty. Needs a session with a kTarget plan. Not thread-safe.
 class Scorer {
  public:
   explicit Scorer(Session* session);

@@ -88,7 +88,7 @@ Status Session::Prepare(SessionPlan plan) {
 }
 
 void Session::Reset() {
-  tokens_seen_ = 0;
+  tokens_seen_ = segment_begin_ = 0;
   const Plan& plan = executors_.front()->plan();
   for (size_t i = 0; i < plan.graph.states.size(); ++i) {
     const StateSpec& s = plan.graph.states[i];
@@ -124,17 +124,26 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   for (int32_t id : targets)
     if (id >= vocabulary) return UsageError("a target lies outside the vocabulary").Got(id, Str("0 to ", vocabulary - 1));
 
+  const SegmentRule rule = model_->network().segments();
+  if (rule.length > 0 && tokens > room())
+    return UsageError("the tokens do not fit into the context").Got(tokens, Str("at most ", room())).Hint(Str("The model has ", rule.length, " positions"));
+  // A full segment ends when the next one begins, not before: what follows a call may still look at it.
+  const int64_t begin = rule.length == 0 || (rule.recurrent && tokens_seen_ - segment_begin_ == rule.length) ? tokens_seen_ : segment_begin_;
+
   RunContext run;
   run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel;
   run.states = state_.data();
   run.lengths[0] = tokens;
-  run.position = InitialRows(executor->plan()) + tokens_seen_;
+  const int64_t initial = InitialRows(executor->plan());
+  run.position = initial + tokens_seen_;
+  run.segment_begin = initial + begin;
   const void* inputs[2] = {ids.data(), targets.data()};
   Status status;
   gang_->Run([&] { status = executor->Run(run, {inputs, scored ? size_t{2} : size_t{1}}); });
   if (!status.ok()) return status;
   last_ = executor;
   tokens_seen_ += tokens;
+  segment_begin_ = begin;
   return {};
 }
 
@@ -142,6 +151,13 @@ std::vector<std::string> Session::output_names() const {
   std::vector<std::string> names;
   for (const auto& out : last_->plan().graph.outputs) names.push_back(out.name);
   return names;
+}
+
+int64_t Session::room() const {
+  const SegmentRule rule = model_->network().segments();
+  if (rule.length == 0) return max_tokens();
+  const int64_t left = rule.length - (tokens_seen_ - segment_begin_);
+  return std::min(max_tokens(), left == 0 && rule.recurrent ? rule.length : left);
 }
 
 int64_t Session::max_tokens() const {
@@ -154,6 +170,7 @@ Result<std::unique_ptr<Session>> Session::Fork() const {
   TERN_ASSIGN(auto other, Create(model_, options_));
   std::memcpy(other->state_.data(), state_.data(), static_cast<size_t>(state_.bytes()));
   other->tokens_seen_ = tokens_seen_;
+  other->segment_begin_ = segment_begin_;
   return other;
 }
 

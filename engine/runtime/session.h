@@ -67,6 +67,8 @@ class Session {
   int threads() const { return gang_->threads(); }
   const SessionOptions& options() const { return options_; }
   int64_t max_tokens() const;  // the largest planned capacity
+  // Tokens that one call may still feed: what is left of the segment (models/architecture.h), at most max_tokens(). 0: the context is full, only Reset helps.
+  int64_t room() const;
 
  private:
   Session() = default;
@@ -82,6 +84,7 @@ class Session {
   std::vector<std::unique_ptr<Executor>> executors_;  // beside options_.plans
   Executor* last_ = nullptr;
   int64_t tokens_seen_ = 0;
+  int64_t segment_begin_ = 0;  // tokens seen before the present segment
 };
 
 }  // namespace tern

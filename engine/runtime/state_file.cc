@@ -19,7 +19,7 @@ constexpr uint32_t kVersion = 1;
 
 Status Session::Save(const std::string& path, const Json& extra) const {
   Json header = {{"model", model_->file().digest()}, {"config", model_->network().config()}, {"batch", options_.batch},
-                 {"tokens_seen", tokens_seen_},      {"state_bytes", memory_.state},         {"extra", extra}};
+                 {"tokens_seen", tokens_seen_},      {"segment_begin", segment_begin_}, {"state_bytes", memory_.state},         {"extra", extra}};
   std::string text = DumpJson(header);
   text.resize(static_cast<size_t>(RoundUp(24 + static_cast<int64_t>(text.size()), 64) - 24), ' ');
   Xxh3Stream digest;
@@ -59,8 +59,15 @@ Result<Json> Session::Restore(const std::string& path) {
   if (!is("config", model_->network().config()) || !is("batch", options_.batch) || !is("state_bytes", memory_.state) || static_cast<int64_t>(r.remaining()) != memory_.state)
     return bad("the state was saved with other settings").Hint("Use the same --set and batch as when it was saved");
   if (!h.contains("tokens_seen") || !h["tokens_seen"].is_number_integer() || h["tokens_seen"] < 0 || h["tokens_seen"] > (int64_t{1} << 60)) return bad("tokens_seen is damaged");
+  const int64_t seen = h["tokens_seen"].get<int64_t>(), segment = model_->network().segments().length;
+  int64_t begin = segment > 0 ? 0 : seen;  // files of models without segments need not say
+  if (h.contains("segment_begin")) {
+    if (!h["segment_begin"].is_number_integer() || h["segment_begin"] < 0 || h["segment_begin"] > seen) return bad("segment_begin is damaged");
+    begin = h["segment_begin"].get<int64_t>();
+  }
+  if (segment > 0 && seen - begin > segment) return bad("segment_begin is damaged");
   std::memcpy(state_.data(), file->bytes().data() + r.position(), static_cast<size_t>(memory_.state));
-  tokens_seen_ = h["tokens_seen"].get<int64_t>();
+  tokens_seen_ = seen, segment_begin_ = begin;
   return h.contains("extra") ? h["extra"] : Json();
 }
 
