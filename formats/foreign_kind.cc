@@ -17,7 +17,7 @@ Status RefuseAsCheckpoint(std::span<const uint8_t> bytes) {
     case FileKind::kZip:
     case FileKind::kText:
     case FileKind::kUnknown:
-      if (bytes.size() < 32) return Malformed(Str("too short for a header (got ", bytes.size(), " bytes)"));
+      if (bytes.size() < 32) return Malformed(Str("too short for a header (got ", bytes.size(), " bytes)")).Hint(kRead);
       return Malformed("not a checkpoint that is read").Hint(kRead);
     default:
       return WrongKind(kind, "a checkpoint");

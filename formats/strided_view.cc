@@ -76,6 +76,26 @@ void Copy(const StridedView& view, int64_t first, int64_t rows, Out* out) {
   });
 }
 
+template <class Out>
+void CopyIntegers(const StridedView& view, int64_t first, int64_t rows, Out* out) {
+  switch (view.type) {
+    case DType::i8:
+      return Copy<From<int8_t>>(view, first, rows, out);
+    case DType::u8:
+      return Copy<From<uint8_t>>(view, first, rows, out);
+    case DType::i16:
+      return Copy<From<int16_t>>(view, first, rows, out);
+    case DType::i32:
+      return Copy<From<int32_t>>(view, first, rows, out);
+    case DType::i64:
+      return Copy<From<int64_t>>(view, first, rows, out);
+    case DType::boolean:
+      return Copy<FromBool>(view, first, rows, out);
+    default:
+      return;  // float types are the caller's matter
+  }
+}
+
 template <int kSize>
 void CopyRaw(const StridedView& view, int64_t first, int64_t rows, uint8_t* out) {
   ForEachRun(view, first, rows, [out](const uint8_t* from, int64_t count, int64_t stride, int64_t at) {
@@ -153,38 +173,13 @@ void StridedView::ReadF32(int64_t first_row, int64_t rows, float* out) const {
       return Copy<FromBf16>(*this, first_row, rows, out);
     case DType::f64:
       return Copy<From<double>>(*this, first_row, rows, out);
-    case DType::i8:
-      return Copy<From<int8_t>>(*this, first_row, rows, out);
-    case DType::u8:
-      return Copy<From<uint8_t>>(*this, first_row, rows, out);
-    case DType::i16:
-      return Copy<From<int16_t>>(*this, first_row, rows, out);
-    case DType::i32:
-      return Copy<From<int32_t>>(*this, first_row, rows, out);
-    case DType::i64:
-      return Copy<From<int64_t>>(*this, first_row, rows, out);
-    case DType::boolean:
-      return Copy<FromBool>(*this, first_row, rows, out);
+    default:
+      return CopyIntegers(*this, first_row, rows, out);
   }
 }
 
 void StridedView::ReadI64(int64_t first_row, int64_t rows, int64_t* out) const {
-  switch (type) {
-    case DType::i8:
-      return Copy<From<int8_t>>(*this, first_row, rows, out);
-    case DType::u8:
-      return Copy<From<uint8_t>>(*this, first_row, rows, out);
-    case DType::i16:
-      return Copy<From<int16_t>>(*this, first_row, rows, out);
-    case DType::i32:
-      return Copy<From<int32_t>>(*this, first_row, rows, out);
-    case DType::i64:
-      return ReadBytes(first_row, rows, out);
-    case DType::boolean:
-      return Copy<FromBool>(*this, first_row, rows, out);
-    default:
-      return;  // float types: the contract forbids them
-  }
+  CopyIntegers(*this, first_row, rows, out);
 }
 
 void StridedView::ReadBytes(int64_t first_row, int64_t rows, void* out) const {

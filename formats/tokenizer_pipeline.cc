@@ -8,6 +8,7 @@
 
 #include "engine/base/utf8.h"
 #include "formats/tokenizer_classes.h"
+#include "formats/tokenizer_cut_stream.h"
 #include "formats/tokenizer_replace.h"
 #include "formats/tokenizer_unicode.h"
 #include "formats/tokenizer_word_cache.h"
@@ -511,36 +512,20 @@ Status PipelineTokenizer::EncodeIds(std::string_view given, bool special_tokens,
   return status;
 }
 
-// Cuts where a space stands between two letters; a tokenizer that looks across words gets the whole text at the end.
-class PipelineStream final : public EncodeStream {
+// Parts are cut before a space between two ASCII letters, where nothing looks across; a tokenizer that
+// does look across words gets the whole text at the end.
+class PipelineStream final : public CutStream {
  public:
-  explicit PipelineStream(const PipelineTokenizer& tokenizer)
-      : t_(tokenizer), cuts_(tokenizer.separable_ && tokenizer.added_.survives_cuts() && !tokenizer.p_.needs_offsets) {}
-  Status Push(std::string_view text, std::vector<int32_t>* ids) override {
-    rest_ += text;
-    if (!cuts_ || rest_.size() < next_try_) return {};
-    auto letter = [](char c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; };
-    for (size_t i = rest_.size() - 1; i-- > 1;) {
-      if (rest_[i] != ' ' || !letter(rest_[i - 1]) || !letter(rest_[i + 1])) continue;
-      TERN_RETURN_IF_ERROR(t_.EncodeIds(std::string_view(rest_).substr(0, i), false, ids));
-      rest_.erase(0, i);
-      break;
-    }
-    next_try_ = std::max(kPart, rest_.size() * 2);
-    return {};
-  }
-  Status Finish(std::vector<int32_t>* ids) override {
-    Status status = t_.EncodeIds(rest_, false, ids);
-    rest_.clear();
-    return status;
-  }
+  explicit PipelineStream(const PipelineTokenizer& t)
+      : CutStream(t), cuts_(t.separable_ && t.added_.survives_cuts() && !t.p_.needs_offsets) {}
 
  private:
-  static constexpr size_t kPart = 1 << 16;
-  const PipelineTokenizer& t_;
+  Cut FindCut(std::string_view text) const override {
+    for (size_t i = cuts_ ? text.size() - 1 : 0; i-- > 1;)
+      if (text[i] == ' ' && IsAsciiLetter(text[i - 1]) && IsAsciiLetter(text[i + 1])) return {i, i};
+    return {};
+  }
   const bool cuts_;
-  std::string rest_;
-  size_t next_try_ = kPart;
 };
 
 std::unique_ptr<EncodeStream> PipelineTokenizer::NewEncodeStream() const {

@@ -9,6 +9,7 @@
 
 #include "engine/base/utf8.h"
 #include "formats/tokenizer.h"
+#include "formats/tokenizer_cut_stream.h"
 #include "formats/tokenizer_moses.h"
 #include "formats/tokenizer_replace.h"
 #include "formats/tokenizer_unicode.h"
@@ -134,33 +135,17 @@ class MosesTokenizer final : public XlTokenizer {
 };
 
 // Parts are cut where no rule looks across: between two ASCII letters with one space or line break between them.
-class MosesStream final : public EncodeStream {
+class MosesStream final : public CutStream {
  public:
-  explicit MosesStream(const MosesTokenizer& tokenizer) : t_(tokenizer) {}
-  Status Push(std::string_view text, std::vector<int32_t>* ids) override {
-    rest_ += text;
-    if (rest_.size() < next_try_) return {};
-    auto letter = [](char c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; };
-    for (size_t i = rest_.size(); i-- > 2;) {
-      if (!letter(rest_[i]) || (rest_[i - 1] != ' ' && rest_[i - 1] != '\n') || !letter(rest_[i - 2])) continue;
-      TERN_RETURN_IF_ERROR(t_.EncodeIds(std::string_view(rest_).substr(0, i - 1), false, ids));
-      rest_.erase(0, i);
-      break;
-    }
-    next_try_ = std::max(kPart, rest_.size() * 2);
-    return {};
-  }
-  Status Finish(std::vector<int32_t>* ids) override {
-    Status status = t_.EncodeIds(rest_, false, ids);
-    rest_.clear();
-    return status;
-  }
+  using CutStream::CutStream;
 
  private:
-  static constexpr size_t kPart = 1 << 16;
-  const MosesTokenizer& t_;
-  std::string rest_;
-  size_t next_try_ = kPart;
+  Cut FindCut(std::string_view text) const override {
+    for (size_t i = text.size(); i-- > 2;)
+      if (IsAsciiLetter(text[i]) && (text[i - 1] == ' ' || text[i - 1] == '\n') && IsAsciiLetter(text[i - 2]))
+        return {i - 1, i};
+    return {};
+  }
 };
 
 std::unique_ptr<EncodeStream> MosesTokenizer::NewEncodeStream() const {

@@ -79,7 +79,7 @@ Result<std::string> ReadFile(const std::string& path, uint64_t max_bytes);
 bool FileExists(const std::string& path);  // anything of that name
 bool IsFolder(const std::string& path);
 bool IsRegularFile(const std::string& path);
-// Opens folder/name for a plain name that stands in a foreign file: no '/', no '..', no link, a regular file. Gives the joined path.
+// Opens folder/name for a plain name that stands in a foreign file: no '/', no '..', a regular file or a link to one. Gives the joined path.
 Result<std::string> PlainNameIn(const std::string& folder, std::string_view name);
 
 }  // namespace tern

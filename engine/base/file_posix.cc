@@ -279,9 +279,8 @@ Result<std::string> PlainNameIn(const std::string& folder, std::string_view name
     return refuse("is not a plain name");
   std::string path = folder + "/" + std::string(name);
   struct stat s;
-  if (::lstat(path.c_str(), &s) != 0) return SystemError("cannot open", path);
-  // Model caches link shards into place, so a link is refused only where it leaves the kind of file we read.
-  if (S_ISLNK(s.st_mode)) return refuse("is a link");
+  // Followed if it is a link: model caches link their files into place, and only the folder's owner can make one.
+  if (::stat(path.c_str(), &s) != 0) return SystemError("cannot open", path);
   if (!S_ISREG(s.st_mode)) return refuse("is not a regular file");
   return path;
 }

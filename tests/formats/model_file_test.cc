@@ -12,7 +12,7 @@
 #include <limits>
 
 #include "engine/base/hash.h"
-#include "tests/formats/scratch_folder.h"
+#include "tests/reference/scratch.h"
 
 namespace tern {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "formats/strided_view.h"
-#include "tests/formats/scratch_folder.h"
+#include "tests/reference/scratch.h"
 
 namespace tern {
 namespace {

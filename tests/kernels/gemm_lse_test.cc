@@ -4,20 +4,13 @@
 #include <cmath>
 #include <string>
 
-#include "engine/base/rng.h"
 #include "engine/kernels/kernels.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/random.h"
 #include "tests/reference/kernels.h"
 
 namespace tern {
 namespace {
-
-std::vector<float> Random(int64_t n, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> v(n);
-  for (float& f : v) f = static_cast<float>(rng.Normal());
-  return v;
-}
 
 Guarded<LsePart> Parts(const KernelTable& kernels, const PackedMatrix& w, const std::vector<float>& x,
                        const float* bias, const int64_t* targets, int64_t m, int64_t step) {

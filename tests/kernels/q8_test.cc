@@ -4,21 +4,14 @@
 #include <cmath>
 #include <string>
 
-#include "engine/base/rng.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/q8_tile.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/random.h"
 #include "tests/reference/kernels.h"
 
 namespace tern {
 namespace {
-
-std::vector<float> Random(int64_t n, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> v(n);
-  for (float& f : v) f = static_cast<float>(rng.Normal());
-  return v;
-}
 
 struct Matrix {
   Guarded<uint8_t> bytes;

@@ -3,13 +3,18 @@
 
 #include <doctest/doctest.h>
 
-#include <cstring>
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
+#include "engine/base/file.h"
 #include "engine/runtime/convert.h"
 #include "engine/runtime/generate.h"
 #include "engine/runtime/score.h"
+#include "formats/safetensors.h"
 #include "tests/reference/scratch.h"
 
 using namespace tern;
@@ -142,6 +147,36 @@ TEST_CASE("the three ways to a log-probability agree: whole rows, targets alone,
     }
     CHECK(std::memcmp(l.f32(), a.f32() + 7 * a.stride, static_cast<size_t>(a.cols) * 4) == 0);
   }
+}
+
+TEST_CASE("a NaN in the weights is a numeric failure that names the op it began in") {
+  ScratchFolder scratch;
+  const std::string folder = scratch / "damaged";
+  std::filesystem::copy(std::string(TERN_SOURCE_DIR) + "/tests/golden/transformer-xl/clamp/model", folder);
+  const std::string weights = folder + "/model.safetensors";
+  std::string bytes = *ReadFile(weights, 1 << 24);
+  {
+    auto file = Safetensors::Open(weights);
+    REQUIRE(file.ok());
+    const auto& items = file->items();
+    const auto it = std::find_if(items.begin(), items.end(), [](const auto& item) { return item.name == "transformer.layers.1.pos_ff.CoreNet.0.weight"; });
+    REQUIRE(it != items.end());
+    const float nan = std::nanf("");
+    // The header ends where the first payload begins; the tensor's bytes are found by what they are.
+    const size_t at = bytes.find(std::string(static_cast<const char*>(static_cast<const void*>(it->tensor.as<uint8_t>())), 64));
+    REQUIRE(at != std::string::npos);
+    std::memcpy(bytes.data() + at, &nan, 4);
+  }
+  std::ofstream(weights, std::ios::binary) << bytes;
+  ConvertOptions convert;
+  convert.source = folder, convert.output = scratch / "damaged.tern";
+  REQUIRE(Convert(convert, nullptr, {}, nullptr).ok());
+  auto model = Model::Open(convert.output, {});
+  REQUIRE(model.ok());
+  auto session = Make(*model);
+  const Status status = session->Feed(Ids(4, 10), LogitsMode::kLast);
+  CHECK(status.code() == Code::kNumeric);
+  CHECK_MESSAGE(status.message().find("layers.1") != std::string::npos, status.message());
 }
 
 TEST_CASE("a cancelled call says so, and the session can go on") {
