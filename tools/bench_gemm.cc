@@ -3,6 +3,7 @@
 
 #include "engine/base/checked.h"
 #include "engine/kernels/kernels.h"
+#include "engine/runtime/product_split.h"
 #include "tools/bench.h"
 
 namespace tern {
@@ -10,6 +11,10 @@ namespace {
 
 struct Shape {
   int64_t m, n, k;
+};
+
+struct ProductPart {
+  int64_t row, rows, panel_begin, panel_end;
 };
 
 class BenchGemm : public Command {
@@ -107,20 +112,20 @@ class BenchGemm : public Command {
       if (q8) {
         auto* scales = reinterpret_cast<float*>(quantised.data() + s.m * k4);
         gang.For(s.m, [&](int64_t r, int) { kernels.quantize_row(in + r * s.k, s.k, quantised.data() + r * k4, scales + r); });
-        Split(w, s.m, gang, [&](int64_t begin, int64_t end, int) {
+        Split(w, s.m, k4, gang, [&](const ProductPart& part, int) {
           GemmQ8Call call;
-          call.x = quantised.data(), call.x_scales = scales, call.ldx = k4, call.m = s.m;
-          call.w = w, call.panel_begin = begin, call.panel_end = end;
-          call.y = out, call.ldy = s.n;
+          call.x = quantised.data() + part.row * k4, call.x_scales = scales + part.row, call.ldx = k4, call.m = part.rows;
+          call.w = w, call.panel_begin = part.panel_begin, call.panel_end = part.panel_end;
+          call.y = out + part.row * s.n, call.ldy = s.n;
           kernels.gemm_q8(call);
         });
         return {};
       }
-      Split(w, s.m, gang, [&](int64_t begin, int64_t end, int worker) {
+      Split(w, s.m, s.k, gang, [&](const ProductPart& part, int worker) {
         GemmCall call;
-        call.x = in, call.ldx = s.k, call.m = s.m;
-        call.w = w, call.panel_begin = begin, call.panel_end = end;
-        call.y = out, call.ldy = s.n;
+        call.x = in + part.row * s.k, call.ldx = s.k, call.m = part.rows;
+        call.w = w, call.panel_begin = part.panel_begin, call.panel_end = part.panel_end;
+        call.y = out + part.row * s.n, call.ldy = s.n;
         call.scratch = scratch.data() + worker * scratch_bytes;
         kernels.gemm(call);
       });
@@ -131,14 +136,12 @@ class BenchGemm : public Command {
     return measured;
   }
 
-  // Panels (in pairs, what the widest register tile takes) go to whoever is free.
-  template <class Part>  // void(panel_begin, panel_end, worker)
-  static void Split(const PackedMatrix& w, int64_t m, Gang& gang, Part&& part) {
-    const int64_t pairs = CeilDiv(w.panels(), 2), macs = m * w.n * w.k;
-    const int64_t wanted = gang.threads() > 1 && macs >= (1 << 19) ? 4 * gang.threads() : 1;
-    const int64_t per_chunk = CeilDiv(pairs, std::min(pairs, wanted));
-    gang.For(CeilDiv(pairs, per_chunk), [&](int64_t chunk, int worker) {
-      part(chunk * per_chunk * 2, std::min(w.panels(), (chunk + 1) * per_chunk * 2), worker);
+  template <class Part>  // void(ProductPart, worker)
+  static void Split(const PackedMatrix& w, int64_t m, int64_t ldx, Gang& gang, Part&& part) {
+    const ProductSplit s = SplitProduct(m, w.n, w.k, ldx, gang.threads());
+    gang.For(s.chunks(), [&](int64_t chunk, int worker) {
+      const int64_t panel = chunk / s.row_chunks * s.panel_step, row = chunk % s.row_chunks * s.row_step;
+      part(ProductPart{row, std::min(s.row_step, m - row), panel, std::min(w.panels(), panel + s.panel_step)}, worker);
     });
   }
 

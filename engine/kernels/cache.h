@@ -19,4 +19,16 @@ inline int64_t L2CacheBytes() {
   return bytes;
 }
 
+// When a product packs the rows of x into scratch (gemm-inl.h): a stride that is a multiple of this many floats maps all rows of a tile to one set of L1,
+// and from so many columns and panels on the copy costs less than the misses.
+inline constexpr int64_t kCollidingStride = 1024, kPackInputs = 512, kPackPanels = 8;
+
+inline bool RowsCollide(int64_t ldx, int64_t k) { return ldx % kCollidingStride == 0 && k >= kPackInputs; }
+
+// Rows of x, K wide, that are taken together at most: they and a group of panels share L2.
+inline int64_t MostBlockRows(int64_t k) {
+  const int64_t fit = L2CacheBytes() / 2 / (k * 4 + 64);
+  return fit < 28 ? 28 : fit > 256 ? 256 : fit;
+}
+
 }  // namespace tern

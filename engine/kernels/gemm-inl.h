@@ -39,11 +39,12 @@ constexpr int MaxRows(int panels) {
 #endif
 }
 // The widest group of panels that serves m rows in one tile, or the group for many rows.
+constexpr int kManyRowsPanels = kMaxRows == 14 ? 2 : 1;
 template <class W>
 constexpr int GroupPanels(int64_t m) {
   for (int panels = 8; panels > 1; panels /= 2)
     if (m <= MaxRows<W>(panels)) return panels;
-  return kMaxRows == 14 ? 2 : 1;
+  return kManyRowsPanels;
 }
 
 template <class W, int P, int... R>
@@ -64,6 +65,21 @@ HWY_INLINE int64_t TileRows(int64_t left, int64_t most) {
   return left > most ? (left + 1) / 2 : left;
 }
 
+// Rows of x as the tiles take them: as they are, or packed into scratch, tile after tile, each [ceil(K / 16)][rows][16]: sixteen columns of a tile are
+// then neighbours, whatever the stride of x (rows a multiple of 4096 bytes apart all fall into the same few lines of L1).
+struct Rows {
+  const float* data;    // row `first`
+  int64_t first;
+  int64_t ldx;          // of x as it is
+  int64_t packed_step;  // > 0: packed; floats per row, K rounded up to 16
+
+  HWY_INLINE void Point(int64_t row, int64_t rows, TileArgs* t) const {
+    t->x = data + (row - first) * (packed_step > 0 ? packed_step : ldx);
+    t->ldx = packed_step > 0 ? 16 : ldx;
+    t->jump = packed_step > 0 ? rows * 16 - 16 : 0;
+  }
+};
+
 struct PanelGroup {
   const uint8_t* data;  // the group's panels, `bytes` apart
   int64_t bytes;
@@ -73,14 +89,13 @@ struct PanelGroup {
 };
 
 template <class W, int P>
-void RunGroup(const GemmCall& c, int64_t row, int64_t row_end, bool stream, const PanelGroup& g) {
+void RunGroup(const GemmCall& c, const Rows& x, int64_t row_end, bool stream, const PanelGroup& g) {
   constexpr int kMost = MaxRows<W>(P);
   HWY_ALIGN float buffer[kMost * 16 * P];
   const int64_t columns = c.w.n - g.column < 16 * P ? c.w.n - g.column : 16 * P;
   const bool direct = columns == 16 * P && c.epilogue == Epilogue::kNone;
   const float* bias = c.bias ? c.bias + g.column : nullptr;
   TileArgs t;
-  t.ldx = c.ldx;
   t.k = c.w.k;
   t.panel = g.data;
   t.panel_bytes = g.bytes;
@@ -90,10 +105,10 @@ void RunGroup(const GemmCall& c, int64_t row, int64_t row_end, bool stream, cons
   t.ldy = direct ? c.ldy : 16 * P;
   const int64_t lines_per_tile = c.w.k / W::kStep;
   int64_t fetched = 0;
-  for (int64_t rows; row < row_end; row += rows) {
+  for (int64_t row = x.first, rows; row < row_end; row += rows) {
     rows = TileRows(row_end - row, kMost);
     float* y = c.y + row * c.ldy + g.column;
-    t.x = c.x + row * c.ldx;
+    x.Point(row, rows, &t);
     t.y = direct ? y : buffer;
     t.prefetch = g.next + fetched * 64;
     fetched = fetched + 2 * lines_per_tile <= g.next_lines ? fetched + lines_per_tile : 0;
@@ -108,9 +123,8 @@ void RunGroup(const GemmCall& c, int64_t row, int64_t row_end, bool stream, cons
 // Rows of x that are taken together: they and a group of panels share L2.
 template <class W>
 HWY_INLINE int64_t RowBlock(int64_t m, int64_t k) {
-  constexpr int64_t most = MaxRows<W>(kMaxRows == 14 ? 2 : 1);
-  const int64_t fit = L2CacheBytes() / 2 / (k * 4 + 64) / most * most;
-  const int64_t block = fit < 2 * most ? 2 * most : fit > 256 ? 256 / most * most : fit;
+  constexpr int64_t most = MaxRows<W>(kManyRowsPanels);
+  const int64_t block = MostBlockRows(k) / most * most;  // at least two tiles: none is larger than 14 rows
   if (m <= block) return m;
   const int64_t blocks = (m + block - 1) / block;
   return ((m + blocks - 1) / blocks + most - 1) / most * most;
@@ -128,9 +142,9 @@ struct Following {
   int64_t lines = 0;
 };
 
-// The call's panels for rows [row, row_end), `most` of them at a time.
+// The call's panels for rows [x.first, row_end), `most` of them at a time.
 template <class W>
-void RunPanels(const GemmCall& c, int64_t row, int64_t row_end, int most, bool stream, const Following& following) {
+void RunPanels(const GemmCall& c, const Rows& x, int64_t row_end, int most, bool stream, const Following& following) {
   const auto* base = static_cast<const uint8_t*>(c.w.data);
   const int64_t bytes = c.w.panel_bytes();
   for (int64_t p = c.panel_begin; p < c.panel_end;) {
@@ -146,29 +160,55 @@ void RunPanels(const GemmCall& c, int64_t row, int64_t row_end, int most, bool s
     }
     switch (count) {
       case 1:
-        RunGroup<W, 1>(c, row, row_end, stream, g);
+        RunGroup<W, 1>(c, x, row_end, stream, g);
         break;
       case 2:
-        if constexpr (MaxRows<W>(2) > 0) RunGroup<W, 2>(c, row, row_end, stream, g);
+        if constexpr (MaxRows<W>(2) > 0) RunGroup<W, 2>(c, x, row_end, stream, g);
         break;
       case 4:
-        if constexpr (MaxRows<W>(4) > 0) RunGroup<W, 4>(c, row, row_end, stream, g);
+        if constexpr (MaxRows<W>(4) > 0) RunGroup<W, 4>(c, x, row_end, stream, g);
         break;
       case 8:
-        if constexpr (MaxRows<W>(8) > 0) RunGroup<W, 8>(c, row, row_end, stream, g);
+        if constexpr (MaxRows<W>(8) > 0) RunGroup<W, 8>(c, x, row_end, stream, g);
         break;
     }
     p += count;
   }
 }
 
+// Rows are packed where that pays: they collide in L1, more than one tile of them meets enough panels, and there is scratch.
+template <class W>
+HWY_INLINE bool Packs(const GemmCall& c) {
+  return c.scratch && RowsCollide(c.ldx, c.w.k) && c.m > MaxRows<W>(kManyRowsPanels) / 2 && c.panel_end - c.panel_begin >= kPackPanels;
+}
+
+// Rows [row, row_end) of x into `to`, in tiles of at most `most`.
+HWY_INLINE void PackRows(const GemmCall& c, int64_t row, int64_t row_end, int64_t most, float* HWY_RESTRICT to) {
+  for (int64_t rows; row < row_end; row += rows) {
+    rows = TileRows(row_end - row, most);
+    for (int64_t k = 0; k < c.w.k; k += 16)
+      for (int64_t r = 0; r < rows; ++r, to += 16) {
+        const float* from = c.x + (row + r) * c.ldx + k;
+        __builtin_prefetch(from + 64);
+        if (k + 16 <= c.w.k) __builtin_memcpy(to, from, 64);
+        else __builtin_memcpy(to, from, static_cast<size_t>(c.w.k - k) * 4);
+      }
+  }
+}
+
 template <class W>
 void RunGemm(const GemmCall& c, const Following& following = {}) {
-  const bool stream = Streams(c);
+  const bool stream = Streams(c), packs = Packs<W>(c);
   const int64_t block = RowBlock<W>(c.m, c.w.k);
   for (int64_t row = 0; row < c.m; row += block) {
     const int64_t row_end = row + block < c.m ? row + block : c.m;
-    RunPanels<W>(c, row, row_end, GroupPanels<W>(row_end - row), stream, following);
+    const int group = GroupPanels<W>(row_end - row);
+    Rows x{c.x + row * c.ldx, row, c.ldx, 0};
+    if (packs && group == kManyRowsPanels) {
+      PackRows(c, row, row_end, MaxRows<W>(group), static_cast<float*>(c.scratch));
+      x.data = static_cast<const float*>(c.scratch), x.packed_step = (c.w.k + 15) / 16 * 16;
+    }
+    RunPanels<W>(c, x, row_end, group, stream, following);
   }
   if (stream) hwy::FlushStream();
 }

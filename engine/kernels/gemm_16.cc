@@ -100,7 +100,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace tern {
 int64_t GemmScratchBytes(DType type, int64_t m, int64_t k) {
-  return type == DType::f32 || m < kWidenRows ? 0 : kWidenPanels * k * kPanelColumns * 4;
+  const int64_t widened = type == DType::f32 || m < kWidenRows ? 0 : kWidenPanels * k * kPanelColumns * 4;
+  const int64_t rows = m < MostBlockRows(k) ? m : MostBlockRows(k);
+  const int64_t packed = k < kPackInputs || m == 1 ? 0 : rows * ((k + 15) / 16 * 16) * 4;
+  return widened > packed ? widened : packed;  // never both: what is widened is multiplied two panels at a time
 }
 }  // namespace tern
 #endif

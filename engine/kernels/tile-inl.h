@@ -14,8 +14,9 @@ namespace tern {
 namespace HWY_NAMESPACE {
 
 struct TileArgs {
-  const float* x;  // [R, K]
+  const float* x;  // row r, column k at r * ldx + k + k / 16 * jump
   int64_t ldx;
+  int64_t jump;  // 0: rows as they are, ldx apart; packed rows (gemm-inl.h): what leads from one block of 16 columns to the next
   int64_t k;
   const uint8_t* panel;  // P panels, panel_bytes apart
   int64_t panel_bytes;
@@ -86,7 +87,7 @@ void RunTile(const TileArgs& t) {
     const int64_t steps = t.k - k < W::kStep ? t.k - k : W::kStep;
     for (int s = 0; s < steps; ++s)
       for (int r = 0; r < R; ++r) {
-        const float a = t.x[r * t.ldx + k + s];
+        const float a = t.x[r * t.ldx + k + s + (k + s) / 16 * t.jump];
         for (int c = 0; c < 16; ++c) acc[r][c] += a * W::At(line, c, s);
       }
   }
@@ -151,9 +152,10 @@ void RunTile(const TileArgs& t) {
   const uint8_t* HWY_RESTRICT prefetch = t.prefetch;
   const int64_t panel_bytes = t.panel_bytes;
   // Unrolled: every integer instruction saved is a slot for a multiply-add.
-  constexpr int kUnroll = 4;
+  constexpr int kUnroll = 4, kTurns = 16 / (kUnroll * W::kStep);
+  const int64_t jump = t.jump;
   int64_t lines = t.k / W::kStep;
-  for (; lines >= kUnroll; lines -= kUnroll) {
+  for (int64_t turn = kTurns; lines >= kUnroll; lines -= kUnroll) {
     HWY_UNROLL(16)
     for (int u = 0; u < kUnroll; ++u) {
       __builtin_prefetch(prefetch + u * 64, 0, 2);
@@ -163,6 +165,11 @@ void RunTile(const TileArgs& t) {
     line += kUnroll * 64;
     x += kUnroll * W::kStep;
     x7 += kUnroll * W::kStep;
+    if (--turn == 0) {
+      turn = kTurns;
+      x += jump;
+      x7 += jump;
+    }
   }
   for (; lines > 0; --lines) {
     Step<W, R, P, W::kStep>(line, panel_bytes, x, x7, ldx, 0, acc);

@@ -5,6 +5,7 @@
 
 #include "engine/runtime/carve.h"
 #include "engine/runtime/execute.h"
+#include "engine/runtime/product_split.h"
 
 namespace tern {
 
@@ -14,24 +15,6 @@ static_assert(static_cast<int>(Activation::kGelu) == static_cast<int>(Epilogue::
 PackedMatrix Packed(const BoundWeight& w) { return {w.data, w.record->type, w.record->shape[0], w.record->shape[1]}; }
 
 namespace {
-
-// How a product is shared out. Work below about a million multiply-adds is not worth a second worker (specs: 8 us); a chunk stays short enough to be a
-// cancellation point (some ms). Panels go in pairs, which is what one register tile of the widest target takes.
-struct ProductSplit {
-  int64_t panel_step, panel_chunks, row_step, row_chunks;
-};
-ProductSplit SplitProduct(int64_t rows, int64_t n, int64_t k, int threads) {
-  const int64_t pairs = CeilDiv(PanelCount(n), 2), macs = rows * n * k;
-  int64_t wanted = threads > 1 && macs >= (1 << 19) ? 4 * threads : 1;
-  wanted = std::max(wanted, macs / 200'000'000);
-  const int64_t per_chunk = CeilDiv(pairs, std::min(pairs, wanted));
-  ProductSplit s{per_chunk * 2, CeilDiv(pairs, per_chunk), rows, 1};
-  if (s.panel_chunks * 2 < wanted && rows >= 64) {  // few panels, many rows: split rows too, in whole tiles of 14
-    s.row_step = RoundUp(CeilDiv(rows, CeilDiv(wanted, s.panel_chunks)), 28);
-    s.row_chunks = CeilDiv(rows, s.row_step);
-  }
-  return s;
-}
 
 // Copies row `id` of a table, in either layout, as f32.
 void LookUp(const KernelTable& kernels, const BoundWeight& table, int64_t id, float* out) {
@@ -61,8 +44,8 @@ void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_
                     int64_t y_stride, uint8_t* scratch) {
   const PackedMatrix packed = Packed(w);
   const int64_t scratch_bytes = RoundUp(GemmScratchBytes(packed.type, rows, packed.k), 64);
-  const ProductSplit split = SplitProduct(rows, packed.n, packed.k, call.threads);
-  call.run.gang->For(split.panel_chunks * split.row_chunks, [&](int64_t chunk, int worker) {
+  const ProductSplit split = SplitProduct(rows, packed.n, packed.k, x_stride, call.threads);
+  call.run.gang->For(split.chunks(), [&](int64_t chunk, int worker) {
     if (call.run.cancel && call.run.cancel->cancelled()) return;
     const int64_t panel = chunk / split.row_chunks * split.panel_step, row = chunk % split.row_chunks * split.row_step;
     GemmCall g;
