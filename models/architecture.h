@@ -24,6 +24,8 @@ struct EntryOptions {
   int64_t tokens = 1;          // capacity of T, new tokens per lane and call
   int64_t chunk = 1;           // the most tokens any plan of this session takes: sizes the state
   enum class Logits { kAll, kLast, kTarget, kNone } logits = Logits::kAll;
+  // Retrieval (RETRO's entry "retrieve"): neighbours of a chunk, and tokens of each; both size the state.
+  int64_t neighbors = 0, neighbor_length = 0;
   bool trace = false;          // also give inner values, named as in Hugging Face (hidden_states.N)
 };
 

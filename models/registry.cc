@@ -4,12 +4,13 @@
 
 #include "models/encoder.h"
 #include "models/gpt2.h"
+#include "models/retro.h"
 #include "models/transformer_xl.h"
 
 namespace tern {
 
 std::span<const Architecture* const> Architectures() {
-  static const Architecture* const kAll[] = {&kTransformerXl, &kAlbert, &kBert, &kRoberta, &kDistilBert, &kGpt2};
+  static const Architecture* const kAll[] = {&kTransformerXl, &kAlbert, &kBert, &kRoberta, &kDistilBert, &kGpt2, &kRetro};
   return kAll;
 }
 

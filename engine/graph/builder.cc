@@ -204,6 +204,11 @@ Value Builder::MeanRows(Value x, Value starts, Dim sequences) { return AddOp_(Me
 
 Value Builder::Normalize(Value x) { return AddOp_(NormalizeOp{}, {x}, extent(x)); }
 
+Value Builder::Mul(Value a, Value b) {
+  Check(extent(a) == extent(b), "mul", "the shapes differ");
+  return AddOp_(MulOp{}, {a, b}, extent(a));
+}
+
 Value Builder::Sinusoid(Value inv_freq, int64_t distances) { return AddOp_(SinusoidOp{}, {inv_freq}, {distances, 2 * extent(inv_freq).cols}); }
 
 Value Builder::PackXlPositions(Value rk, int64_t heads, int64_t head_width) {

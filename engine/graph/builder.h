@@ -69,10 +69,22 @@ class Builder {
   Value TakeRows(Value x, Value rows);
   Value MeanRows(Value x, Value starts, Dim sequences);
   Value Normalize(Value x);
+  Value Mul(Value a, Value b);
   Value Sinusoid(Value inv_freq, int64_t distances);
   Value PackXlPositions(Value rk, int64_t heads, int64_t head_width);
   Value LogSoftmax(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, bool reversed);
   Value TargetLogProb(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, bool reversed, Value targets);
+
+  // RETRO (builder_retro.cc). `gate`, `active`, `null_k` and `null_v` may be absent; `rows` are those of the completed chunks.
+  Value ClampedRmsNorm(Value x, Value gamma, Value gate);
+  Value Residual(Value x, Value y, Value active, float scale);
+  Value OnePlus(Value w);
+  Value RotaryTable(Value positions, Value inv_freq);
+  Value Rotary(Value x, Value table, int64_t heads, int64_t head_width);
+  Value KeepChunk(int32_t state, Value x, Value chunks, Dim rows, const KeepChunkOp& attributes);
+  Value AttendChunk(Value q, Value k, Value v, Value starts, const AttendChunkOp& attributes);
+  Value AttendNeighbors(int32_t state, Value q, Value k, Value v, Value starts, Value chunks, Value null_k, Value null_v,
+                        AttendNeighborsOp attributes);
 
   const Graph& graph() const { return graph_; }
   Graph TakeGraph() && { return std::move(graph_); }

@@ -33,6 +33,19 @@ struct Coster {
   Cost operator()(const AddPositionsOp&) const { return {0, 4 * Rows(0) * Cols(0)}; }
   Cost operator()(const AttendCausalOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
   Cost operator()(const AttendPackedOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
+  Cost operator()(const AttendChunkOp& a) const { return {4 * Rows(0) * static_cast<double>(a.chunk * a.heads * a.head_width), 0}; }
+  // Every token sees the neighbours of one chunk; as many as the run brings, else those it may have.
+  Cost operator()(const AttendNeighborsOp& a) const {
+    const StateSpec& s = g.states[static_cast<size_t>(op.state)];
+    return {4 * Rows(0) * static_cast<double>(s.slots * a.heads * a.head_width), 0};
+  }
+  Cost operator()(const MulOp&) const { return {}; }
+  Cost operator()(const ClampedRmsNormOp&) const { return {}; }
+  Cost operator()(const ResidualOp&) const { return {}; }
+  Cost operator()(const OnePlusOp&) const { return {}; }
+  Cost operator()(const RotaryTableOp&) const { return {}; }
+  Cost operator()(const RotaryOp&) const { return {}; }
+  Cost operator()(const KeepChunkOp&) const { return {}; }
   Cost operator()(const TakeRowsOp&) const { return {}; }
   Cost operator()(const MeanRowsOp&) const { return {}; }
   Cost operator()(const NormalizeOp&) const { return {}; }

@@ -127,6 +127,68 @@ struct TargetLogProbOp : SoftmaxSpec {
   static constexpr std::string_view kName = "target_log_prob";
 };
 
+// a, b [r, D] -> a * b, number by number
+struct MulOp {
+  static constexpr std::string_view kName = "mul";
+};
+
+// x [r, D], gamma [D], gate [D]? -> y = x / max(|x| / sqrt(D), epsilon) * gamma, with a gate times sigmoid(x * gate) (RETRO-pytorch's RMSNorm: the
+// root mean square is clamped, nothing is added under the root).
+struct ClampedRmsNormOp {
+  static constexpr std::string_view kName = "clamped_rms_norm";
+  bool gated = false;
+  float epsilon = 1e-8f;
+};
+
+// x [r, D], y [r, D], active [r, 1] f32? -> scale * x + y; scale * x in rows whose `active` is 0
+struct ResidualOp {
+  static constexpr std::string_view kName = "residual";
+  float scale = 1;
+};
+
+// w [r, D] -> w + 1 (layernorm-1p keeps a gain less one)
+struct OnePlusOp {
+  static constexpr std::string_view kName = "one_plus";
+};
+
+// positions [r, 1] i32, inv_freq [F] -> [r, 2F]: cos(p * inv_freq) | sin(p * inv_freq), angle rounded to f32
+struct RotaryTableOp {
+  static constexpr std::string_view kName = "rotary_table";
+};
+
+// x [r, H*Dh], table [r, 2F] -> x with the first 2F numbers of every head rotated by halves: (a, b) -> (a cos - b sin, b cos + a sin) (Su et al. 2021)
+struct RotaryOp {
+  static constexpr std::string_view kName = "rotary";
+  int64_t heads = 1, head_width = 1;
+};
+
+// RETRO (Borgeaud et al. 2021). Chunks of m tokens; a run of T tokens completes E of them, the first with its token `first`. `chunks` [4, 1] i32 says:
+// ring row of the run's first token, `first` (T if E = 0), ring row of token `first`, ring rows the first completed chunk really has.
+//
+// x [B*T, D], chunks and the state (an array of m rows per lane: the chunk that is not complete yet) -> [B*E*m, D]: the rows of the completed chunks;
+// rows a first partial chunk does not have are zero.
+struct KeepChunkOp {
+  static constexpr std::string_view kName = "keep_chunk";
+  int64_t batch = 1, chunk = 1;
+};
+
+// q [N, A], k, v [B*E*m, A], starts [B*E*n + 1, 1] i32 -> [N, A]: neighbour rows attend to all m rows of the chunk they were retrieved for. The n
+// neighbours of chunk c are rows starts[c*n] .. starts[(c+1)*n]-1.
+struct AttendChunkOp {
+  static constexpr std::string_view kName = "attend_chunk";
+  int64_t heads = 1, head_width = 1, chunk = 1, neighbors = 1;
+};
+
+// q [B*T, A], k, v [N, A], starts, chunks, null_k, null_v [A]? and the state -> [B*T, A]: chunked cross-attention. Token `first` + e*m and the m-1 behind
+// it attend to the neighbours of the e-th completed chunk; tokens before `first` to those in the state, to none before the first chunk is complete: zeros.
+// The state (rule Replace) then holds the last chunk's: a ring of keys and values, and `count`, an array of one number per lane: keys + 1, 0 at the start.
+struct AttendNeighborsOp {
+  static constexpr std::string_view kName = "attend_neighbors";
+  int64_t batch = 1, heads = 1, head_width = 1, chunk = 1, neighbors = 1;
+  bool null = false;
+  int32_t count = -1;  // number of that state
+};
+
 // One a line, so that a new one is a line of its own.
 // clang-format off
 using OpSpec = std::variant<
@@ -146,7 +208,16 @@ using OpSpec = std::variant<
     AttendPackedOp,
     TakeRowsOp,
     MeanRowsOp,
-    NormalizeOp
+    NormalizeOp,
+    MulOp,
+    ClampedRmsNormOp,
+    ResidualOp,
+    OnePlusOp,
+    RotaryTableOp,
+    RotaryOp,
+    KeepChunkOp,
+    AttendChunkOp,
+    AttendNeighborsOp
 >;
 // clang-format on
 

@@ -59,6 +59,11 @@ struct ScratchOf {
                    64) *
            threads;
   }
+  int64_t operator()(const ClampedRmsNormOp& n) const { return ScratchBytes(n, in(0).extent.cols, threads); }
+  int64_t operator()(const AttendChunkOp& a) const { return ScratchBytes(a, threads); }
+  int64_t operator()(const AttendNeighborsOp& a) const {
+    return ScratchBytes(a, g.states[static_cast<size_t>(op.state)], threads);
+  }
   template <typename Other>
   int64_t operator()(const Other&) const {  // the others need none
     return 0;

@@ -113,6 +113,19 @@ void Execute(const AttendPackedOp& op, const OpCall& call);
 void Execute(const TakeRowsOp& op, const OpCall& call);
 void Execute(const MeanRowsOp& op, const OpCall& call);
 void Execute(const NormalizeOp& op, const OpCall& call);
+void Execute(const MulOp& op, const OpCall& call);
+// execute_retro.cc
+void Execute(const ClampedRmsNormOp& op, const OpCall& call);
+void Execute(const ResidualOp& op, const OpCall& call);
+void Execute(const OnePlusOp& op, const OpCall& call);
+void Execute(const RotaryTableOp& op, const OpCall& call);
+void Execute(const RotaryOp& op, const OpCall& call);
+void Execute(const KeepChunkOp& op, const OpCall& call);
+void Execute(const AttendChunkOp& op, const OpCall& call);
+void Execute(const AttendNeighborsOp& op, const OpCall& call);
+int64_t ScratchBytes(const ClampedRmsNormOp& op, int64_t cols, int threads);
+int64_t ScratchBytes(const AttendChunkOp& op, int threads);
+int64_t ScratchBytes(const AttendNeighborsOp& op, const StateSpec& state, int threads);
 
 // y[rows, N] = act(x W^T + bias), split over the gang by panels (and rows where panels are few). Bits do not depend on the split.
 // scratch: MatMulScratchBytes of at least these rows.

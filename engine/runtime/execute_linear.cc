@@ -133,6 +133,11 @@ void Execute(const AddOp&, const OpCall& call) {
   ForRows(call, out.rows, [&](int64_t r) { call.kernels().add(a.f32() + r * a.stride, b.f32() + r * b.stride, out.cols, out.f32() + r * out.stride); });
 }
 
+void Execute(const MulOp&, const OpCall& call) {
+  const Operand &a = call.in(0), &b = call.in(1), &out = call.out();
+  ForRows(call, out.rows, [&](int64_t r) { call.kernels().mul(a.f32() + r * a.stride, b.f32() + r * b.stride, out.cols, out.f32() + r * out.stride); });
+}
+
 void Execute(const TakeRowsOp&, const OpCall& call) {
   const Operand &x = call.in(0), &rows = call.in(1), &out = call.out();
   ForRows(call, out.rows, [&](int64_t i) { std::memcpy(out.f32() + i * out.stride, x.f32() + rows.i32()[i] * x.stride, static_cast<size_t>(out.cols) * 4); });

@@ -59,6 +59,7 @@ Result<std::vector<NamedTensor>> Forward(std::shared_ptr<const Model> model, con
                                          const ForwardOptions& options) {
   if (const auto* encoder = dynamic_cast<const EncoderNetwork*>(&model->network()))
     return ForwardEncoder(model, *encoder, inputs, options);
+  if (dynamic_cast<const RetroNetwork*>(&model->network())) return ForwardRetro(std::move(model), inputs, options);
   return ForwardDecoder(std::move(model), inputs, options);
 }
 

@@ -5,7 +5,8 @@
 namespace tern {
 
 Result<std::vector<NamedTensor>> ForwardDecoder(std::shared_ptr<const Model> model,
-                                                const std::vector<NamedInput>& inputs, const ForwardOptions& options) {
+                                                const std::vector<NamedInput>& inputs, const ForwardOptions& options,
+                                                const RetrievalOptions& retrieval) {
   const ConstTensor* ids_tensor = nullptr;
   for (const NamedInput& in : inputs) {
     if (in.name == "input_ids")
@@ -27,6 +28,7 @@ Result<std::vector<NamedTensor>> ForwardDecoder(std::shared_ptr<const Model> mod
 
   SessionOptions session_options;
   session_options.batch = batch, session_options.threads = options.threads, session_options.cancel = options.cancel;
+  session_options.retrieval = retrieval;
   session_options.plans = {{*std::max_element(chunks.begin(), chunks.end()), LogitsMode::kAll, options.trace}};
   TERN_ASSIGN(auto session, Session::Create(model, session_options));
 

@@ -27,6 +27,10 @@ Result<std::vector<int64_t>> Pieces(const ForwardOptions& options, int64_t time)
 Result<std::vector<NamedTensor>> ForwardEncoder(std::shared_ptr<const Model> model, const EncoderNetwork& network,
                                                 const std::vector<NamedInput>& inputs, const ForwardOptions& options);
 Result<std::vector<NamedTensor>> ForwardDecoder(std::shared_ptr<const Model> model,
-                                                const std::vector<NamedInput>& inputs, const ForwardOptions& options);
+                                                const std::vector<NamedInput>& inputs, const ForwardOptions& options,
+                                                const RetrievalOptions& retrieval = {});
+// RETRO: also the input retrieved [B, l, k, R] (i64 or i32), neighbours of the chunks in order.
+Result<std::vector<NamedTensor>> ForwardRetro(std::shared_ptr<const Model> model, const std::vector<NamedInput>& inputs,
+                                              const ForwardOptions& options);
 
 }  // namespace tern

@@ -33,6 +33,8 @@ Result<SessionPlan> PlanSession(const Model& model, const SessionOptions& option
   std::vector<std::string> keys;
   for (const PlanRequest& request : options.plans) {
     EntryOptions entry;
+    if (options.retrieval.neighbors > 0) entry.entry = "retrieve";
+    entry.neighbors = options.retrieval.neighbors, entry.neighbor_length = options.retrieval.length;
     entry.batch = options.batch, entry.tokens = request.tokens, entry.chunk = chunk, entry.logits = request.logits, entry.trace = request.trace;
     Builder b;
     model.network().Build(entry, b);
@@ -63,6 +65,7 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> mo
   const int64_t limit = options.memory_limit > 0 ? options.memory_limit : AvailableMemory();
   if (needed > limit)
     return MemoryError("the session would exceed memory").File(s->model_->file().path()).Got(Str("needs ", needed, " bytes"), Str("at most ", limit)).Hint("Use fewer tokens at once, a smaller batch or a shorter memory (--set mem_len=N)");
+  TERN_ASSIGN(s->neighbors_, NeighborFeed::Create(s->model_->network(), options.retrieval, options.batch, s->max_tokens()));
   TERN_RETURN_IF_ERROR(s->Prepare(std::move(plan)));
   s->Reset();
   return s;
@@ -137,14 +140,38 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   const int64_t initial = InitialRows(executor->plan());
   run.position = initial + tokens_seen_;
   run.segment_begin = initial + begin;
-  const void* inputs[2] = {ids.data(), targets.data()};
+  std::array<const void*, 12> inputs{};
+  const Graph& graph = executor->plan().graph;
+  TERN_ASSIGN(int32_t* kept, BindInputs(ids, targets, &run, &inputs, graph));
   Status status;
-  gang_->Run([&] { status = executor->Run(run, {inputs, scored ? size_t{2} : size_t{1}}); });
+  gang_->Run([&] { status = executor->Run(run, {inputs.data(), graph.inputs.size()}); });
   if (!status.ok()) return status;
+  if (kept) neighbors_->End(ids, kept);
   last_ = executor;
   tokens_seen_ += tokens;
   segment_begin_ = begin;
   return {};
+}
+
+// The memory of every input of the graph, by name. Gives the state "chunk" of a session with retrieval.
+Result<int32_t*> Session::BindInputs(std::span<const int32_t> ids, std::span<const int32_t> targets, RunContext* run, std::array<const void*, 12>* inputs,
+                                     const Graph& graph) {
+  int32_t* kept = nullptr;
+  if (neighbors_) {
+    const Plan& plan = executors_.front()->plan();
+    for (size_t i = 0; i < plan.graph.states.size(); ++i)
+      if (plan.graph.states[i].name == "chunk") kept = reinterpret_cast<int32_t*>(state_.data() + plan.state_offset[i]);
+    TERN_RETURN_IF_ERROR(neighbors_->Begin(ids, tokens_seen_, kept));
+    neighbors_->SetLengths(&run->lengths);
+    if (neighbors_->indivisible()) run->cancel = nullptr;
+  }
+  for (size_t i = 0; i < graph.inputs.size(); ++i) {
+    const std::string& name = graph.inputs[i].name;
+    const void* memory = name == "input_ids" ? ids.data() : name == "targets" ? targets.data() : neighbors_ ? neighbors_->Input(name) : nullptr;
+    if (!memory || i >= inputs->size()) return InternalError(Str("nothing to bind to the input '", name, "'"));
+    (*inputs)[i] = memory;
+  }
+  return kept;
 }
 
 std::vector<std::string> Session::output_names() const {

@@ -11,6 +11,7 @@
 #include "engine/base/parallel.h"
 #include "engine/runtime/execute.h"
 #include "engine/runtime/model.h"
+#include "engine/runtime/neighbor_feed.h"
 
 namespace tern {
 
@@ -29,6 +30,7 @@ struct SessionOptions {
   std::vector<PlanRequest> plans;
   int64_t memory_limit = 0;  // bytes; 0: what the system has left. Exceeding it is kMemory before anything is allocated
   const CancelToken* cancel = nullptr;
+  RetrievalOptions retrieval;  // RETRO
 };
 
 // Bytes by owner (design: the four memories). peak = weights + constants + state + arena + what the kernels' constants need while they are made.
@@ -73,11 +75,13 @@ class Session {
  private:
   Session() = default;
   Status Prepare(SessionPlan plan);
+  Result<int32_t*> BindInputs(std::span<const int32_t> ids, std::span<const int32_t> targets, RunContext* run, std::array<const void*, 12>* inputs, const Graph& graph);
   Executor* Choose(int64_t tokens, LogitsMode logits, bool trace);
 
   std::shared_ptr<const Model> model_;
   SessionOptions options_;
   std::unique_ptr<Gang> gang_;
+  std::unique_ptr<NeighborFeed> neighbors_;  // RETRO only
   MemoryUse memory_;
   Region arena_, state_;
   std::vector<std::shared_ptr<const Region>> constants_;
