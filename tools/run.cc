@@ -2,6 +2,7 @@
 #include "engine/runtime/generate.h"
 #include "tools/input.h"
 #include "tools/model_options.h"
+#include "tools/retrieval_flags.h"
 
 namespace tern {
 namespace {
@@ -10,6 +11,7 @@ class RunVerb : public Command {
  public:
   void Declare(Arguments& args) override {
     model_.Declare(args);
+    retrieval_.Declare(args);
     args.Input("PROMPT", &prompt_, "a file, - for standard input, or the text itself");
     args.Integer("--new-tokens", &generate_.new_tokens, 0, 1 << 30, "at most this many new tokens").Letter('n').ValueName("N");
     args.Texts("--stop", &generate_.stop, "end before this text").ValueName("TEXT");
@@ -36,6 +38,8 @@ class RunVerb : public Command {
     options.threads = static_cast<int>(model_.threads);
     options.plans = GeneratePlans(model->network().preferred_chunk());
     options.cancel = &console.cancel();
+    TERN_ASSIGN(retriever_, retrieval_.Open(model, model_.threads, console));
+    if (retriever_) options.retrieval = retriever_->options();
     TERN_ASSIGN(session_, Session::Create(model, options));
     Conversation conversation(session_.get(), sampler_);
     if (load_state_) TERN_RETURN_IF_ERROR(conversation.Restore(*load_state_));
@@ -111,6 +115,8 @@ class RunVerb : public Command {
   }
 
   ModelFlags model_;
+  RetrievalFlags retrieval_;
+  std::unique_ptr<Retriever> retriever_;  // outlives the session
   std::optional<std::string> prompt_, save_state_, load_state_;
   GenerateOptions generate_;
   SamplerOptions sampler_{0.8, 0, 0.95};

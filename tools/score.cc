@@ -5,6 +5,7 @@
 
 #include "tools/input.h"
 #include "tools/model_options.h"
+#include "tools/retrieval_flags.h"
 
 namespace tern {
 namespace {
@@ -26,6 +27,7 @@ class ScoreVerb : public Command {
  public:
   void Declare(Arguments& args) override {
     model_.Declare(args);
+    retrieval_.Declare(args);
     args.Input("TEXT", &text_, "a file, - for standard input, or the text itself");
     args.Flag("--per-line", &per_line_, "score every line on its own, from an empty memory");
     args.Integer("--chunk", &chunk_, 1, 1 << 20, "tokens fed at once").ValueName("N");
@@ -42,6 +44,8 @@ class ScoreVerb : public Command {
     options.threads = static_cast<int>(model_.threads);
     options.plans = {{window_ ? *window_ : chunk_.value_or(model->network().preferred_chunk()), LogitsMode::kTarget}};
     options.cancel = &console.cancel();
+    TERN_ASSIGN(retriever_, retrieval_.Open(model, model_.threads, console));
+    if (retriever_) options.retrieval = retriever_->options();
     TERN_ASSIGN(session_, Session::Create(model, options));
     TERN_ASSIGN(auto input, TextInput::Open(text_, console));
     return per_line_ ? Lines(*input, console) : Whole(*input, console);
@@ -114,14 +118,26 @@ class ScoreVerb : public Command {
   }
 
   void Report(const Score& s, int64_t bytes, double seconds, Console& console) {
-    const Json j = ScoreJson(s, bytes, seconds);
+    Json j = ScoreJson(s, bytes, seconds);
+    if (retriever_) {
+      const LeakageReport& l = retriever_->leakage();
+      j["leakage"] = {{"chunks", l.chunks}, {"mean", l.mean()}, {"above_eighth", l.above_eighth}, {"longest_run", l.longest}};
+      j["retrieval_seconds"] = retriever_->seconds();
+    }
     if (console.json) return console.PrintJson(j);
     console.Print(Str("tokens          ", WithCommas(s.tokens), " (", WithCommas(s.scored), " scored)\n", "perplexity      ", Fixed(s.perplexity(), 3), "\n",
                       "bits per token  ", Fixed(s.bits_per_token(), 4), "\n", "bits per byte   ", Fixed(j["bits_per_byte"].get<double>(), 4), " over ",
                       WithCommas(bytes), " bytes\n", "speed           ", WithCommas(static_cast<int64_t>(j["tokens_per_second"].get<double>())), " tokens/s\n"));
+    if (retriever_) {
+      const LeakageReport& l = retriever_->leakage();
+      console.Print(Str("leakage         ", Fixed(l.mean(), 4), " of a chunk stands in its neighbours on average; ", WithCommas(l.above_eighth), " of ", WithCommas(l.chunks),
+                        " chunks share more than 12.5 %, the longest run is ", l.longest, " tokens\n"));
+    }
   }
 
   ModelFlags model_;
+  RetrievalFlags retrieval_;
+  std::unique_ptr<Retriever> retriever_;  // outlives the session
   std::optional<std::string> text_;
   bool per_line_ = false;
   std::optional<int64_t> chunk_, window_;

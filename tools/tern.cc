@@ -15,6 +15,7 @@ extern const Verb kFill;
 extern const Verb kFilter;
 extern const Verb kForward;
 extern const Verb kHelp;
+extern const Verb kIndex;
 extern const Verb kInspect;
 extern const Verb kLeak;
 extern const Verb kPlan;
@@ -41,6 +42,7 @@ std::span<const Verb* const> AllVerbs() {
       &kDedup,
       &kFilter,
       &kLeak,
+      &kIndex,
       &kBench,
       &kHelp,
       &kVersion,

@@ -1,0 +1,253 @@
+#include "engine/retrieval/database.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "engine/base/dtype.h"
+#include "engine/base/hash.h"
+
+namespace tern {
+namespace {
+
+constexpr std::string_view kFormat = "tern-index";
+constexpr int64_t kVersion = 1, kMostBlocks = 1 << 20;
+constexpr uint64_t kMostManifestBytes = 256 << 20;
+
+std::string Hex(uint64_t v) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(v));
+  return text;
+}
+
+std::string BlockName(int64_t number) {
+  char text[40];
+  std::snprintf(text, sizeof text, "block-%06lld.tblk", static_cast<long long>(number));
+  return text;
+}
+
+uint64_t DigestOf(const Json& manifest) {
+  Json copy = manifest;
+  copy.erase("digest");
+  const std::string text = DumpJson(copy);
+  return Xxh3({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
+Json SettingsJson(const DatabaseSettings& s) {
+  return {{"payload", s.payload == PayloadKind::kText ? "text" : "tokens"},
+          {"type", s.type == VectorType::kQ8 ? "q8" : "f32"},
+          {"metric", MetricName(s.metric)},
+          {"dim", s.dim},
+          {"chunk", s.chunk},
+          {"block_chunks", s.block_chunks},
+          {"embedder", s.embedder},
+          {"embedder_digest", s.embedder_digest}};
+}
+
+uint64_t MakerOf(const DatabaseSettings& s) {
+  const std::string text = DumpJson(SettingsJson(s));
+  return Xxh3({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
+Result<DatabaseSettings> ParseSettings(const Json& j) {
+  auto bad = [](const char* field) { return Malformed("is missing or out of range").Where(Str("manifest field '", field, "'")); };
+  auto text = [&](const char* key) -> const std::string* { return j.contains(key) && j[key].is_string() ? j[key].get_ptr<const std::string*>() : nullptr; };
+  auto number = [&](const char* key, int64_t least, int64_t most) -> int64_t {
+    return j.contains(key) && j[key].is_number_integer() && j[key] >= least && j[key] <= most ? j[key].get<int64_t>() : -1;
+  };
+  DatabaseSettings s;
+  const std::string *payload = text("payload"), *type = text("type"), *metric = text("metric"), *embedder = text("embedder"), *digest = text("embedder_digest");
+  if (!payload || (*payload != "text" && *payload != "tokens")) return bad("payload");
+  if (!type || (*type != "f32" && *type != "q8")) return bad("type");
+  if (!metric || !MetricOf(*metric)) return bad("metric");
+  if (!embedder || !digest) return bad("embedder");
+  s.payload = *payload == "text" ? PayloadKind::kText : PayloadKind::kTokens;
+  s.type = *type == "q8" ? VectorType::kQ8 : VectorType::kF32;
+  s.metric = *MetricOf(*metric);
+  s.embedder = *embedder, s.embedder_digest = *digest;
+  if ((s.dim = number("dim", 1, 65536)) < 0) return bad("dim");
+  if ((s.chunk = number("chunk", 1, 65536)) < 0) return bad("chunk");
+  if ((s.block_chunks = number("block_chunks", 1, 1 << 24)) < 0) return bad("block_chunks");
+  return s;
+}
+
+Result<Json> ReadManifest(const std::string& folder) {
+  const std::string path = folder + "/manifest.json";
+  if (!FileExists(path)) return Malformed("there is no manifest.json: this is no retrieval database, or its build was not finished").File(folder).Hint("Run the same index build again: it goes on where it was stopped");
+  TERN_ASSIGN(std::string text, ReadFile(path, kMostManifestBytes));
+  auto json = ParseJson(text);
+  if (!json.ok()) return Status(json.status()).File(path);
+  const Json& j = *json;
+  if (!j.is_object() || !j.contains("format") || j["format"] != kFormat) return Malformed("this is no manifest of a retrieval database").File(path);
+  if (!j.contains("version") || j["version"] != kVersion) return Malformed("the database was written by another release").File(path);
+  if (!j.contains("digest") || j["digest"] != Hex(DigestOf(j))) return Status(Code::kDigest, "the digest of the manifest differs").File(path);
+  if (!j.contains("blocks") || !j["blocks"].is_array() || static_cast<int64_t>(j["blocks"].size()) > kMostBlocks || !j.contains("settings") || !j["settings"].is_object() || !j.contains("sources"))
+    return Malformed("blocks, sources or settings are missing").File(path);
+  return json;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Database>> Database::Open(const std::string& folder) {
+  std::shared_ptr<Database> d(new Database());
+  d->folder_ = folder;
+  TERN_ASSIGN(d->manifest_, ReadManifest(folder));
+  auto settings = ParseSettings(d->manifest_["settings"]);
+  if (!settings.ok()) return Status(settings.status()).File(folder + "/manifest.json");
+  d->settings_ = *settings;
+  d->vectors_.dim = settings->dim;
+  int64_t number = 0, next_document = 0;
+  for (const Json& entry : d->manifest_["blocks"]) {
+    const std::string path = folder + "/" + BlockName(number++);
+    TERN_ASSIGN(auto block, Block::Open(path));
+    auto bad = [&](std::string what) { return Malformed(std::move(what)).File(path); };
+    if (!entry.is_string() || entry != Hex(block->digest())) return Status(Code::kDigest, "this is not the block that the manifest names").File(path);
+    if (block->dim() != settings->dim || block->kind() != settings->payload || block->type() != settings->type || block->maker() != MakerOf(*settings)) return bad("the block was made with other settings");
+    if (block->first_chunk() != d->vectors_.rows()) return bad("its chunks do not follow the block before").Got(block->first_chunk(), d->vectors_.rows());
+    if (block->first_document() != next_document && block->first_document() != next_document - 1) return bad("its documents do not follow the block before");
+    next_document = block->first_document() + block->documents();
+    d->vectors_.blocks.push_back(block->Vectors());
+    d->vectors_.longest = std::max(d->vectors_.longest, block->longest());
+    struct stat s;
+    if (::stat(path.c_str(), &s) == 0) d->file_bytes_ += s.st_size;
+    d->blocks_.push_back(std::move(block));
+  }
+  return std::shared_ptr<const Database>(std::move(d));
+}
+
+Status Database::Verify(const std::function<void(int64_t, int64_t)>& progress) const {
+  int64_t done = 0;
+  for (const auto& block : blocks_) {
+    TERN_RETURN_IF_ERROR(block->Verify());
+    if (progress) progress(++done, block_count());
+  }
+  return {};
+}
+
+const Block& Database::BlockOf(int64_t chunk) const {
+  auto it = std::upper_bound(blocks_.begin(), blocks_.end(), chunk, [](int64_t v, const auto& b) { return v < b->first_chunk(); });
+  return **(it - 1);
+}
+
+std::string_view Database::Payload(int64_t chunk) const {
+  const Block& b = BlockOf(chunk);
+  return b.Payload(chunk - b.first_chunk());
+}
+
+int64_t Database::DocumentOf(int64_t chunk) const {
+  const Block& b = BlockOf(chunk);
+  return b.DocumentOf(chunk - b.first_chunk());
+}
+
+DocumentRecord Database::Document(int64_t document) const {
+  auto it = std::upper_bound(blocks_.begin(), blocks_.end(), document, [](int64_t v, const auto& b) { return v < b->first_document(); });
+  const Block& b = **(it - 1);
+  return b.Document(document - b.first_document());
+}
+
+int64_t Database::Next(int64_t chunk) const { return chunk + 1 < chunks() && DocumentOf(chunk + 1) == DocumentOf(chunk) ? chunk + 1 : -1; }
+
+std::vector<float> Database::Vector(int64_t chunk) const {
+  const Block& b = BlockOf(chunk);
+  std::vector<float> out(static_cast<size_t>(settings_.dim));
+  const VectorBlock v = b.Vectors();
+  const int64_t row = chunk - b.first_chunk();
+  if (!v.f16) UnpackRow(v.packed, row, out.data());
+  for (size_t i = 0; v.f16 && i < out.size(); ++i) out[i] = F16ToF32(v.f16[static_cast<size_t>(row) * out.size() + i]);
+  return out;
+}
+
+Result<DatabaseWriter> DatabaseWriter::Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang) {
+  DatabaseWriter w;
+  w.folder_ = folder, w.settings_ = settings, w.embed_ = std::move(embed), w.gang_ = gang;
+  if (settings.block_chunks < 1 || settings.block_chunks > (1 << 20)) return UsageError("the chunks of a block are out of range").Got(settings.block_chunks, Str("1 to ", 1 << 20));
+  if (mode == Mode::kAppend) {
+    TERN_ASSIGN(auto old, Database::Open(folder));
+    TERN_RETURN_IF_ERROR(old->Verify());
+    if (SettingsJson(old->settings()) != SettingsJson(settings)) return UsageError("the database was made with other settings, or another embedder").File(folder).Got(DumpJson(SettingsJson(settings)), DumpJson(SettingsJson(old->settings())));
+    w.blocks_ = old->manifest()["blocks"], w.sources_ = old->manifest()["sources"];
+    w.block_ = old->block_count(), w.next_chunk_ = old->chunks(), w.document_ = old->documents() - 1;
+  } else {
+    if (mode == Mode::kNew && FileExists(folder + "/manifest.json")) return UsageError("there is a database already").File(folder).Hint("index add appends to it; --overwrite replaces it");
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) return IoError(Str("cannot make the folder: ", error.message())).File(folder);
+    // Blocks of a killed run may be here; anything else is somebody's own.
+    for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+      const std::string name = it->path().filename().string();
+      if (!name.starts_with("block-") && !name.starts_with("manifest.json") && !name.starts_with("."))
+        return UsageError("the folder holds other files").File(folder).Where(Str("'", Printable(name, 80), "'")).Hint("Name a new folder");
+    }
+    if (error) return IoError(Str("cannot list the folder: ", error.message())).File(folder);
+    std::filesystem::remove(folder + "/manifest.json", error);  // its blocks are about to be replaced
+  }
+  w.content_.first_chunk = w.next_chunk_;
+  return w;
+}
+
+std::string DatabaseWriter::PathOf(int64_t block) const { return folder_ + "/" + BlockName(block); }
+
+Status DatabaseWriter::BeginDocument(const std::string& source, const std::string& id, int64_t position) {
+  current_ = {source.substr(0, 65536), id.substr(0, 65536), position, -1};
+  return {};
+}
+
+Status DatabaseWriter::AddChunk(std::string payload) {
+  if (current_.first_chunk < 0) {  // its first: documents without chunks are not counted
+    current_.first_chunk = next_chunk_;
+    ++document_;
+    document_listed_ = false;
+  }
+  if (content_.chunks.empty()) content_.first_chunk = next_chunk_, content_.first_document = document_;
+  if (!document_listed_) content_.documents.push_back(current_), document_listed_ = true;
+  content_.chunks.push_back({std::move(payload), document_});
+  ++next_chunk_;
+  if (static_cast<int64_t>(content_.chunks.size()) == settings_.block_chunks) return FlushBlock();
+  return {};
+}
+
+Status DatabaseWriter::FlushBlock() {
+  if (content_.chunks.empty()) return {};
+  content_.kind = settings_.payload, content_.type = settings_.type, content_.dim = settings_.dim;
+  content_.maker = MakerOf(settings_);
+  const std::string path = PathOf(block_);
+  std::shared_ptr<const Block> there;
+  if (FileExists(path)) {
+    auto opened = Block::Open(path);
+    if (opened.ok() && (*opened)->dim() == settings_.dim && (*opened)->Verify().ok() && (*opened)->SameText(content_)) there = *opened;
+  }
+  if (!there) {
+    std::vector<std::string> texts;
+    for (const auto& c : content_.chunks) texts.push_back(c.payload);
+    content_.vectors.clear();
+    TERN_RETURN_IF_ERROR(embed_(texts, &content_.vectors));
+    if (static_cast<int64_t>(content_.vectors.size()) != static_cast<int64_t>(texts.size()) * settings_.dim) return InternalError("the embedder gave another number of vectors");
+    TERN_RETURN_IF_ERROR(WriteBlock(path, content_, gang_));
+    embedded_ += static_cast<int64_t>(texts.size());
+    TERN_ASSIGN(there, Block::Open(path));
+  }
+  blocks_.push_back(Hex(there->digest()));
+  ++block_;
+  content_ = BlockContent();
+  document_listed_ = false;
+  return {};
+}
+
+Status DatabaseWriter::Finish(const Json& sources) {
+  TERN_RETURN_IF_ERROR(FlushBlock());
+  if (blocks_.empty()) return UsageError("there is no text: the database would be empty").File(folder_);
+  for (const Json& s : sources) sources_.push_back(s);
+  Json manifest = {{"format", kFormat}, {"version", kVersion}, {"settings", SettingsJson(settings_)}, {"chunks", next_chunk_}, {"documents", document_ + 1}, {"blocks", blocks_}, {"sources", sources_}};
+  manifest["digest"] = Hex(DigestOf(manifest));
+  TERN_ASSIGN(FileWriter w, FileWriter::Create(folder_ + "/manifest.json"));
+  TERN_RETURN_IF_ERROR(w.Write(DumpJson(manifest) + "\n"));
+  TERN_RETURN_IF_ERROR(w.Commit());
+  for (int64_t extra = block_; FileExists(PathOf(extra)); ++extra) std::remove(PathOf(extra).c_str());
+  return {};
+}
+
+}  // namespace tern

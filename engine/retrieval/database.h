@@ -1,0 +1,97 @@
+// Database: a folder of blocks (block.h) and manifest.json, which names them with their digests and says how they were made. What the manifest does not name
+// is not there: a build or an append that was killed leaves the old database, or none.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/json.h"
+#include "engine/retrieval/block.h"
+
+namespace tern {
+
+struct DatabaseSettings {
+  PayloadKind payload = PayloadKind::kText;
+  VectorType type = VectorType::kF32;
+  Metric metric = Metric::kCos;
+  int64_t dim = 0, chunk = 64;       // tokens of a chunk (the embedder's)
+  int64_t block_chunks = 8192;
+  std::string embedder, embedder_digest;  // for people; of its .tern file
+};
+
+// Immutable once open; thread-safe.
+class Database {
+ public:
+  // kIo, kMalformed, kDigest: every block's header and tables are checked; its vectors and texts by Verify.
+  static Result<std::shared_ptr<const Database>> Open(const std::string& folder);
+  Status Verify(const std::function<void(int64_t done, int64_t total)>& progress = {}) const;
+
+  const DatabaseSettings& settings() const { return settings_; }
+  const std::string& folder() const { return folder_; }
+  const Json& manifest() const { return manifest_; }
+  int64_t chunks() const { return vectors_.rows(); }
+  int64_t documents() const { return blocks_.empty() ? 0 : blocks_.back()->first_document() + blocks_.back()->documents(); }
+  int64_t file_bytes() const { return file_bytes_; }
+  int64_t block_count() const { return static_cast<int64_t>(blocks_.size()); }
+  const VectorSet& vectors() const { return vectors_; }
+
+  // 0 <= chunk < chunks(), 0 <= document < documents().
+  std::string_view Payload(int64_t chunk) const;
+  int64_t DocumentOf(int64_t chunk) const;
+  DocumentRecord Document(int64_t document) const;
+  int64_t Next(int64_t chunk) const;  // the chunk that continues it in its document; -1
+  std::vector<float> Vector(int64_t chunk) const;
+
+ private:
+  friend class DatabaseWriter;
+  Database() = default;
+  const Block& BlockOf(int64_t chunk) const;
+
+  std::string folder_;
+  Json manifest_;
+  DatabaseSettings settings_;
+  std::vector<std::shared_ptr<const Block>> blocks_;
+  VectorSet vectors_;
+  int64_t file_bytes_ = 0;
+};
+
+// Builds a database, or appends to one. Blocks are complete files; a run that follows a killed one embeds only what is missing or has changed.
+class DatabaseWriter {
+ public:
+  // Appends one vector [dim] per text, in order. The same text must give the same bits in any company.
+  using Embed = std::function<Status(const std::vector<std::string>& texts, std::vector<float>* vectors)>;
+  enum class Mode { kNew, kReplace, kAppend };
+
+  // kUsage if there is a database already (kNew), or the settings are not those of the database (kAppend). `gang` outlives it.
+  static Result<DatabaseWriter> Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang);
+
+  Status BeginDocument(const std::string& source, const std::string& id, int64_t position);
+  Status AddChunk(std::string payload);
+  // The last block and the manifest; `sources` is kept there.
+  Status Finish(const Json& sources);
+
+  const DatabaseSettings& settings() const { return settings_; }
+  int64_t chunks() const { return next_chunk_; }
+  int64_t documents() const { return document_ + 1; }
+  int64_t embedded() const { return embedded_; }  // chunks of this run; the others were there
+
+ private:
+  DatabaseWriter() = default;
+  Status FlushBlock();
+  std::string PathOf(int64_t block) const;
+
+  std::string folder_;
+  DatabaseSettings settings_;
+  Embed embed_;
+  Gang* gang_ = nullptr;
+  Json blocks_ = Json::array(), sources_ = Json::array();
+  BlockContent content_;
+  DocumentRecord current_;
+  int64_t next_chunk_ = 0, document_ = -1, embedded_ = 0, block_ = 0;
+  bool document_listed_ = false;  // in content_
+};
+
+}  // namespace tern

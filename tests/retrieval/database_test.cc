@@ -1,0 +1,287 @@
+// Blocks and databases: what is written is read back, a stopped build goes on, every damage is noticed. Chunk tables as recorded.
+#include "engine/retrieval/database.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "engine/base/hash.h"
+#include "engine/base/rng.h"
+#include "engine/retrieval/chunker.h"
+#include "engine/retrieval/foreign.h"
+#include "tests/reference/golden.h"
+#include "tests/reference/scratch.h"
+
+using namespace tern;
+
+namespace {
+
+constexpr int64_t kDim = 7;
+
+// A vector that follows from the text alone.
+void FakeVector(const std::string& text, std::vector<float>* out) {
+  Rng rng(Xxh3({reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  for (int64_t i = 0; i < kDim; ++i) out->push_back(static_cast<float>(rng.Normal()));
+}
+
+struct Stop {
+  int calls_left = 1 << 30;
+};
+
+DatabaseWriter::Embed Embedder(Stop* stop) {
+  return [stop](const std::vector<std::string>& texts, std::vector<float>* out) -> Status {
+    if (stop->calls_left-- <= 0) return {Code::kCancelled, "killed"};
+    for (const std::string& t : texts) FakeVector(t, out);
+    return {};
+  };
+}
+
+DatabaseSettings Settings(VectorType type = VectorType::kQ8) {
+  DatabaseSettings s;
+  s.type = type, s.dim = kDim, s.block_chunks = 16, s.embedder = "fake", s.embedder_digest = "1";
+  return s;
+}
+
+// Documents of 0, 1, 2, ... 9 chunks, then one of 50, which spans blocks.
+Status Fill(DatabaseWriter* w, int from, int to) {
+  for (int doc = from; doc < to; ++doc) {
+    TERN_RETURN_IF_ERROR(w->BeginDocument("file.txt", doc % 2 ? Str("doc", doc) : "", doc + 1));
+    for (int i = 0; i < (doc == 10 ? 50 : doc); ++i) TERN_RETURN_IF_ERROR(w->AddChunk(Str("text ", doc, "/", i, std::string(static_cast<size_t>(doc), 'x'))));
+  }
+  return {};
+}
+
+Status Build(const std::string& folder, DatabaseWriter::Mode mode, Stop* stop, int from = 0, int to = 11, DatabaseSettings settings = Settings(), int threads = 1) {
+  Gang gang(threads);
+  TERN_ASSIGN(DatabaseWriter w, DatabaseWriter::Create(folder, settings, mode, Embedder(stop), &gang));
+  TERN_RETURN_IF_ERROR(Fill(&w, from, to));
+  return w.Finish(Json::array({{{"path", "file.txt"}}}));
+}
+
+std::string Bytes(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+std::string AllBytes(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& e : std::filesystem::directory_iterator(folder)) names.push_back(e.path().filename().string());
+  std::sort(names.begin(), names.end());
+  std::string all;
+  for (const auto& n : names) all += n + Bytes(folder + "/" + n);
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("database: texts, documents and vectors come back; a chunk's own vector finds it first") {
+  ScratchFolder scratch;
+  for (VectorType type : {VectorType::kF32, VectorType::kQ8}) {
+    const std::string folder = scratch.path() + (type == VectorType::kF32 ? "/f32" : "/q8");
+    Stop stop;
+    Status built = Build(folder, DatabaseWriter::Mode::kNew, &stop, 0, 11, Settings(type));
+    REQUIRE_MESSAGE(built.ok(), built.message());
+    auto opened = Database::Open(folder);
+    REQUIRE_MESSAGE(opened.ok(), opened.status().message());
+    const Database& d = **opened;
+    CHECK(d.chunks() == 95);
+    CHECK(d.documents() == 10);  // the empty one is none
+    CHECK(d.block_count() == 6);
+    CHECK(d.Verify().ok());
+    int64_t id = 0;
+    Gang gang(1);
+    for (int doc = 1; doc < 11; ++doc) {
+      const DocumentRecord record = d.Document(doc - 1);
+      CHECK(record.first_chunk == id);
+      CHECK(record.position == doc + 1);
+      CHECK(record.id == (doc % 2 ? Str("doc", doc) : ""));
+      const int count = doc == 10 ? 50 : doc;
+      for (int i = 0; i < count; ++i, ++id) {
+        CHECK(d.DocumentOf(id) == doc - 1);
+        CHECK(d.Payload(id) == Str("text ", doc, "/", i, std::string(static_cast<size_t>(doc), 'x')));
+        CHECK(d.Next(id) == (i + 1 < count ? id + 1 : -1));
+        SearchOptions options;
+        options.k = 1;
+        std::vector<float> query;
+        FakeVector(std::string(d.Payload(id)), &query);
+        auto hit = Search(d.vectors(), query, options, &gang);
+        REQUIRE(hit.ok());
+        CHECK((*hit)[0].id == id);
+        CHECK((*hit)[0].score == doctest::Approx(1).epsilon(2e-3));
+      }
+    }
+  }
+}
+
+TEST_CASE("database: a build stopped after any block goes on to the same bytes, for any number of threads") {
+  ScratchFolder scratch;
+  Stop none;
+  REQUIRE(Build(scratch.path() + "/whole", DatabaseWriter::Mode::kNew, &none).ok());
+  const std::string want = AllBytes(scratch.path() + "/whole");
+  for (int calls = 0; calls < 6; ++calls) {
+    const std::string folder = scratch.path() + Str("/stopped", calls);
+    Stop stop{calls};
+    CHECK(Build(folder, DatabaseWriter::Mode::kNew, &stop).code() == Code::kCancelled);
+    CHECK(Database::Open(folder).status().code() == Code::kMalformed);  // no manifest yet
+    Stop rest{6 - calls};  // no more than what was missing
+    REQUIRE(Build(folder, DatabaseWriter::Mode::kNew, &rest, 0, 11, Settings(), 3).ok());
+    CHECK(AllBytes(folder) == want);
+  }
+  // A block of other settings, or a damaged one, is made again.
+  const std::string folder = scratch.path() + "/other";
+  DatabaseSettings other = Settings();
+  other.embedder_digest = "2";
+  Stop two{2};
+  CHECK_FALSE(Build(folder, DatabaseWriter::Mode::kNew, &two, 0, 11, other).ok());
+  Stop all;
+  REQUIRE(Build(folder, DatabaseWriter::Mode::kNew, &all).ok());
+  CHECK(AllBytes(folder) == want);
+}
+
+TEST_CASE("database: append, replace, and what is refused") {
+  ScratchFolder scratch;
+  const std::string folder = scratch.path() + "/db";
+  Stop stop;
+  using Mode = DatabaseWriter::Mode;
+  REQUIRE(Build(folder, Mode::kNew, &stop, 0, 6).ok());
+  CHECK(Build(folder, Mode::kNew, &stop, 0, 6).code() == Code::kUsage);
+  Stop killed{1};
+  CHECK_FALSE(Build(folder, Mode::kAppend, &killed, 6, 11).ok());
+  auto before = Database::Open(folder);
+  REQUIRE(before.ok());
+  CHECK((*before)->chunks() == 15);
+  REQUIRE(Build(folder, Mode::kAppend, &stop, 6, 11).ok());
+  auto after = Database::Open(folder);
+  REQUIRE_MESSAGE(after.ok(), after.status().message());
+  CHECK((*after)->chunks() == 95);
+  CHECK((*after)->documents() == 10);
+  CHECK((*after)->Payload(15) == "text 6/0xxxxxx");
+  CHECK((*after)->Document((*after)->DocumentOf(94)).first_chunk == 45);
+  CHECK((*after)->manifest()["sources"].size() == 2);
+  DatabaseSettings other = Settings();
+  other.embedder_digest = "2";
+  CHECK(Build(folder, Mode::kAppend, &stop, 0, 3, other).code() == Code::kUsage);
+  REQUIRE(Build(folder, Mode::kReplace, &stop, 0, 3).ok());
+  auto smaller = Database::Open(folder);
+  REQUIRE(smaller.ok());
+  CHECK((*smaller)->chunks() == 3);
+  CHECK_FALSE(FileExists(folder + "/block-000001.tblk"));
+  CHECK(Build(scratch.path() + "/empty", Mode::kNew, &stop, 0, 1).code() == Code::kUsage);
+  std::ofstream(scratch.path() + "/mine.txt") << "mine";
+  CHECK(Build(scratch.path(), Mode::kNew, &stop).code() == Code::kUsage);
+}
+
+TEST_CASE("database: no cut and no flipped bit passes") {
+  ScratchFolder scratch;
+  const std::string folder = scratch.path() + "/db";
+  Stop stop;
+  REQUIRE(Build(folder, DatabaseWriter::Mode::kNew, &stop, 0, 6).ok());
+  auto noticed = [&] {
+    auto d = Database::Open(folder);
+    return !d.ok() || !(*d)->Verify().ok();
+  };
+  CHECK_FALSE(noticed());
+  for (const char* name : {"/block-000000.tblk", "/manifest.json"}) {
+    const std::string path = folder + name, good = Bytes(path);
+    auto write = [&](const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; };
+    for (size_t keep = 0; keep < good.size(); keep += std::max<size_t>(1, good.size() / 97)) {
+      write(good.substr(0, keep));
+      CHECK_MESSAGE(noticed(), name << " cut at " << keep);
+    }
+    for (size_t at = 0; at < good.size(); at += std::max<size_t>(1, good.size() / 499)) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ (1 << (at % 8)));
+      write(bad);
+      // White space at the end of the manifest is no content.
+      if (name[1] == 'm' && at + 1 == good.size()) continue;
+      CHECK_MESSAGE(noticed(), name << " flipped at " << at);
+    }
+    write(good);
+  }
+  CHECK_FALSE(noticed());
+  std::filesystem::remove(folder + "/block-000000.tblk");
+  CHECK(Database::Open(folder).status().code() == Code::kIo);
+}
+
+TEST_CASE("chunk tables and retrieved tokens as recorded") {
+  for (const char* name : {"chunks4_edges", "one_document"}) {
+    CAPTURE(name);
+    const std::string folder = std::string(TERN_SOURCE_DIR) + "/tests/golden/retro-index/" + name;
+    auto in = Safetensors::Open(folder + "/inputs.safetensors"), out = Safetensors::Open(folder + "/outputs.safetensors");
+    REQUIRE(in.ok());
+    REQUIRE(out.ok());
+    auto longs = [](const ConstTensor& t) {
+      std::vector<int64_t> v;
+      for (int64_t i = 0; i < t.shape.elements(); ++i) v.push_back(t.type == DType::i32 ? t.as<int32_t>()[i] : t.as<int64_t>()[i]);
+      return v;
+    };
+    const int64_t chunk = 4;
+    auto table = MakeChunkTable(longs(*in->Find("doc_offsets")), chunk);
+    REQUIRE(table.ok());
+    CHECK(table->start == longs(*out->Find("chunk.start")));
+    CHECK(table->length == longs(*out->Find("chunk.length")));
+    CHECK(table->document == longs(*out->Find("chunk.doc")));
+    CHECK(table->next == longs(*out->Find("chunk.next")));
+    const ConstTensor &ids = *out->Find("neighbors.ids"), &retrieved = *out->Find("retrieved"), &tokens = *in->Find("tokens");
+    const auto of = longs(*out->Find("retrieved.of"));
+    const int64_t k = ids.shape[1];
+    const auto neighbor = longs(ids), want = longs(retrieved);
+    std::vector<int32_t> got(static_cast<size_t>(2 * chunk));
+    for (size_t j = 0; j < of.size(); ++j)
+      for (int64_t i = 0; i < k; ++i) {
+        REQUIRE(RetrievedTokens(*table, {tokens.as<int32_t>(), static_cast<size_t>(tokens.shape.elements())}, neighbor[static_cast<size_t>(of[j] * k + i)], chunk, 0, got).ok());
+        for (size_t t = 0; t < got.size(); ++t) CHECK(got[t] == want[(j * static_cast<size_t>(k) + static_cast<size_t>(i)) * got.size() + t]);
+      }
+  }
+  CHECK_FALSE(MakeChunkTable(std::vector<int64_t>{0, 5, 3}, 4).ok());
+}
+
+TEST_CASE("raw files of RETRO-pytorch: rows, documents and its own lookup of neighbours, as recorded") {
+  const std::string folder = std::string(TERN_SOURCE_DIR) + "/tests/golden/retro-index/lucid_files";
+  auto files = LucidFiles::Open(folder + "/train.chunks.dat", folder + "/train.doc_ids.dat", 8);
+  REQUIRE_MESSAGE(files.ok(), files.status().message());
+  auto in = Safetensors::Open(folder + "/inputs.safetensors"), out = Safetensors::Open(folder + "/outputs.safetensors");
+  REQUIRE(in.ok());
+  REQUIRE(out.ok());
+  auto number = [](const ConstTensor& t, int64_t i) { return t.type == DType::i32 ? t.as<int32_t>()[i] : t.as<int64_t>()[i]; };
+  const ConstTensor &chunks = *out->Find("chunks"), &documents = *out->Find("doc_ids"), &retrieved = *out->Find("retrieved"), &knn = *in->Find("knn");
+  REQUIRE(files->rows() == chunks.shape[0]);
+  std::vector<int32_t> got(16);
+  for (int64_t i = 0; i < files->rows(); ++i) {
+    CHECK(files->DocumentOf(i) == number(documents, i));
+    for (int64_t t = 0; t < 8; ++t) CHECK(files->Row(i)[static_cast<size_t>(t)] == number(chunks, i * 9 + t));
+    for (int64_t j = 0; j < knn.shape[1]; ++j) {
+      files->Retrieved(number(knn, i * knn.shape[1] + j), got);
+      for (int64_t t = 0; t < 16; ++t) CHECK(got[static_cast<size_t>(t)] == number(retrieved, (i * knn.shape[1] + j) * 16 + t));
+    }
+  }
+  files->Retrieved(-1, got);
+  CHECK(got == std::vector<int32_t>(16));
+  files->Retrieved(1 << 30, got);
+  CHECK(got == std::vector<int32_t>(16));
+  CHECK(LucidFiles::Open(folder + "/train.chunks.dat", folder + "/train.doc_ids.dat", 7).status().code() == Code::kMalformed);
+  CHECK(LucidFiles::Open(folder + "/train.chunks.dat", folder + "/train.seq.dat", 8).status().code() == Code::kMalformed);
+}
+
+TEST_CASE("Megatron's indexed dataset: documents of several sequences, types, damage") {
+  auto write = [](std::string* out, auto v) { out->append(reinterpret_cast<const char*>(&v), sizeof v); };
+  // Sequences of 3, 0, 2, 1 tokens in documents {0, 1}, {2, 3}.
+  std::string idx("MMIDIDX\0\0", 9), bin;
+  write(&idx, uint64_t{1}), write(&idx, uint8_t{8}), write(&idx, uint64_t{4}), write(&idx, uint64_t{3});
+  for (int32_t n : {3, 0, 2, 1}) write(&idx, n);
+  for (int64_t o : {0, 6, 6, 10}) write(&idx, o);
+  for (int64_t b : {0, 2, 4}) write(&idx, b);
+  for (uint16_t t : {7, 8, 65535, 10, 11, 12}) write(&bin, t);
+  auto bytes = [](const std::string& s) { return std::span(reinterpret_cast<const uint8_t*>(s.data()), s.size()); };
+  auto d = MegatronDataset::Parse(bytes(idx), bytes(bin));
+  REQUIRE_MESSAGE(d.ok(), d.status().message());
+  REQUIRE(d->documents() == 2);
+  CHECK(*d->Document(0) == std::vector<int32_t>{7, 8, 65535});
+  CHECK(*d->Document(1) == std::vector<int32_t>{10, 11, 12});
+  for (size_t keep = 0; keep < idx.size(); ++keep) CHECK_FALSE(MegatronDataset::Parse(bytes(idx.substr(0, keep)), bytes(bin)).ok());
+  CHECK_FALSE(MegatronDataset::Parse(bytes(idx), bytes(bin.substr(2))).ok());
+  std::string wrong = idx;
+  wrong[17] = 9;
+  CHECK_FALSE(MegatronDataset::Parse(bytes(wrong), bytes(bin)).ok());
+}

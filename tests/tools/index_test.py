@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""index: build, add, search, verify, check; kills at any point; what is wrong; a RETRO model that reads from a database.
+usage: index_test.py BINARY SOURCE_DIR [KILLS]"""
+import json
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BINARY, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+KILLS = int(sys.argv[3]) if len(sys.argv) > 3 else 12
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "."] + "the ship left harbour at dawn and nobody on pier could say where it was bound red fox jumps over lazy dog stone tower night king rode".split()
+
+
+def tern(*args, stdin=None):
+    r = subprocess.run([BINARY, *args], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+    return r.returncode, r.stdout.decode(), r.stderr.decode()
+
+
+def tree(folder):
+    out = {}
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as f:
+            out[name] = f.read()
+    return out
+
+
+def write_safetensors(path, tensors):
+    header, body = {}, b""
+    for name, (shape, values) in tensors.items():
+        data = struct.pack(f"<{len(values)}f", *values)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + body)
+
+
+def write_bert(folder, seed, d=16, inner=32, vocab=len(WORDS)):
+    os.makedirs(folder)
+    r = random.Random(seed)
+    t = {}
+
+    def add(name, *shape, scale=0.3, at=0.0):
+        n = 1
+        for s in shape:
+            n *= s
+        t[name] = (list(shape), [at + r.gauss(0, scale) for _ in range(n)])
+
+    add("embeddings.word_embeddings.weight", vocab, d, scale=1)
+    add("embeddings.position_embeddings.weight", 64, d, scale=0.05)
+    add("embeddings.token_type_embeddings.weight", 2, d)
+    b = "encoder.layer.0."
+    for name in ("embeddings.LayerNorm", b + "attention.output.LayerNorm", b + "output.LayerNorm"):
+        add(name + ".weight", d, scale=0.05, at=1)
+        add(name + ".bias", d, scale=0.05)
+    for name in ("query", "key", "value"):
+        add(b + f"attention.self.{name}.weight", d, d)
+        add(b + f"attention.self.{name}.bias", d)
+    for name, rows, cols in ((b + "attention.output.dense", d, d), (b + "intermediate.dense", inner, d), (b + "output.dense", d, inner)):
+        add(name + ".weight", rows, cols)
+        add(name + ".bias", rows)
+    write_safetensors(os.path.join(folder, "model.safetensors"), t)
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump({"model_type": "bert", "architectures": ["BertModel"], "vocab_size": vocab, "hidden_size": d, "num_hidden_layers": 1, "num_attention_heads": 2,
+                   "intermediate_size": inner, "max_position_embeddings": 64}, f)
+    with open(os.path.join(folder, "vocab.txt"), "w") as f:
+        f.write("\n".join(WORDS) + "\n")
+
+
+def write_books(folder, seed, books=4, sentences=60):
+    os.makedirs(folder)
+    r = random.Random(seed)
+    for i in range(books):
+        with open(os.path.join(folder, f"book{i}.txt"), "w") as f:
+            for _ in range(sentences):
+                f.write(" ".join(r.choice(WORDS[6:]) for _ in range(r.randrange(4, 14))) + ".\n")
+
+
+class Index(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.tmp = cls.holder.name
+        for i in (1, 2):
+            write_bert(f"{cls.tmp}/bert{i}", i)
+            code, _, err = tern("convert", f"{cls.tmp}/bert{i}", "-o", f"{cls.tmp}/e{i}.tern")
+            assert code == 0, err
+        cls.embedder = f"{cls.tmp}/e1.tern"
+        write_books(f"{cls.tmp}/books", 1)
+        cls.build(cls, "whole")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.holder.cleanup()
+
+    def build(self, name, *more, source="books", check=0):
+        code, out, err = tern("index", "build", f"{self.tmp}/{source}", "-o", f"{self.tmp}/{name}", "--embedder", self.embedder, "--chunk", "8", "--block-chunks", "16", *more)
+        assert code == check, (code, err)
+        return out, err
+
+    def test_same_bytes_for_any_number_of_threads_and_after_any_kill(self):
+        want = tree(f"{self.tmp}/whole")
+        self.build("three", "--threads", "3")
+        self.assertEqual(tree(f"{self.tmp}/three"), want)
+        start = time.time()
+        self.build("timed")
+        took = time.time() - start
+        killed = 0
+        for i in range(KILLS):
+            folder = f"{self.tmp}/kill{i}"
+            p = subprocess.Popen([BINARY, "index", "build", f"{self.tmp}/books", "-o", folder, "--embedder", self.embedder, "--chunk", "8", "--block-chunks", "16"],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(took * (i + 0.5) / KILLS)
+            p.send_signal(signal.SIGKILL)
+            killed += p.wait() != 0
+            if not os.path.exists(folder + "/manifest.json"):
+                self.build(f"kill{i}")
+            self.assertEqual(tree(folder), want)
+            shutil.rmtree(folder)
+        self.assertGreater(killed, 0)
+
+    def test_search_finds_a_passage_by_its_own_words(self):
+        code, out, err = tern("index", "search", f"{self.tmp}/whole", "the red fox", "--embedder", self.embedder, "--json", "-k", "3")
+        self.assertEqual(code, 0, err)
+        hit = json.loads(out)["hits"][0]
+        for key in ("id", "score", "source", "document", "chunk", "text"):
+            self.assertIn(key, hit)
+        code, out, _ = tern("index", "search", f"{self.tmp}/whole", hit["text"].strip(), "--embedder", self.embedder, "--json", "-k", "2")
+        self.assertEqual(json.loads(out)["hits"][0]["text"], hit["text"])
+        self.assertGreater(json.loads(out)["hits"][0]["score"], 0.99)
+        code, out, _ = tern("index", "search", f"{self.tmp}/whole", "the red fox", "--embedder", self.embedder, "--json", "-k", "9", "--one-per-document")
+        documents = [h["document"] for h in json.loads(out)["hits"]]
+        self.assertEqual(sorted(documents), [0, 1, 2, 3])
+        code, out, _ = tern("index", "search", f"{self.tmp}/whole", "the red fox", "--embedder", self.embedder, "--json", "-k", "500", "--not-document", "0,2")
+        hits = json.loads(out)["hits"]
+        self.assertEqual({h["document"] for h in hits}, {1, 3})
+        info = json.loads(tern("index", "info", f"{self.tmp}/whole", "--json")[1])
+        self.assertLess(len(hits), info["chunks"])
+
+    def test_add_verify_check(self):
+        shutil.copytree(f"{self.tmp}/whole", f"{self.tmp}/more")
+        before = json.loads(tern("index", "info", f"{self.tmp}/more", "--json")[1])
+        with open(f"{self.tmp}/new.jsonl", "w") as f:
+            for i in range(5):
+                f.write(json.dumps({"id": f"n{i}", "text": "the king rode over the stone tower at night ."}) + "\n")
+            f.write(json.dumps({"id": "empty", "text": ""}) + "\n")
+        code, out, err = tern("index", "add", f"{self.tmp}/more", f"{self.tmp}/new.jsonl", "--embedder", self.embedder, "--json")
+        self.assertEqual(code, 0, err)
+        self.assertEqual(json.loads(out)["documents"], before["documents"] + 5)
+        code, out, _ = tern("index", "search", f"{self.tmp}/more", "the king rode over the stone tower at night", "--embedder", self.embedder, "--json", "-k", "1")
+        self.assertEqual(json.loads(out)["hits"][0]["doc_id"], "n0")  # five equal ones: the lowest id
+        self.assertEqual(tern("index", "verify", f"{self.tmp}/more")[0], 0)
+        code, out, err = tern("index", "check", f"{self.tmp}/more", "--sample", "50", "--json")
+        self.assertEqual(code, 0, err)
+        self.assertGreaterEqual(json.loads(out)["recall_at_10"], 0.99)
+
+    def test_mistakes_are_named(self):
+        def fails(code, words, *args):
+            got, _, err = tern(*args)
+            self.assertEqual(got, code, err)
+            self.assertIn(words, err)
+            self.assertEqual(err.count("\n"), 1, err)
+
+        db, e1, e2 = f"{self.tmp}/whole", self.embedder, f"{self.tmp}/e2.tern"
+        fails(2, "there is a database already", "index", "build", f"{self.tmp}/books", "-o", db, "--embedder", e1)
+        fails(2, "not the embedder", "index", "search", db, "x", "--embedder", e2)
+        fails(2, "--embedder", "index", "search", db, "x")
+        fails(2, "not the embedder", "index", "add", db, f"{self.tmp}/books", "--embedder", e2)
+        fails(3, "nowhere", "index", "build", f"{self.tmp}/nowhere", "-o", f"{self.tmp}/x", "--embedder", e1)
+        fails(4, "no retrieval database", "index", "info", f"{self.tmp}/books")
+        open(f"{self.tmp}/empty.txt", "w").close()
+        fails(2, "no text", "index", "build", f"{self.tmp}/empty.txt", "-o", f"{self.tmp}/y", "--embedder", e1)
+        fails(2, "other files", "index", "build", f"{self.tmp}/books", "-o", f"{self.tmp}/books", "--embedder", e1)
+        bad = f"{self.tmp}/bad"
+        shutil.copytree(db, bad)
+        with open(f"{bad}/block-000001.tblk", "r+b") as f:
+            f.seek(-5, 2)
+            f.write(b"\x7f")
+        fails(5, "block-000001", "index", "verify", bad)
+        with open(f"{bad}/block-000000.tblk", "r+b") as f:
+            f.truncate(1000)
+        fails(4, "block-000000", "index", "search", bad, "x", "--embedder", e1)
+
+    def test_vectors_without_a_database(self):
+        rows = [[1, 0, 0], [0, 2, 0], [0, 0, 3], [1, 0, 0]]
+        write_safetensors(f"{self.tmp}/v.safetensors", {"vectors": ([4, 3], [float(x) for r in rows for x in r])})
+        write_safetensors(f"{self.tmp}/q.safetensors", {"queries": ([1, 3], [1.0, 0.5, 0.0])})
+        files = ("--vectors", f"{self.tmp}/v.safetensors", "--queries", f"{self.tmp}/q.safetensors")
+        got = json.loads(tern("index", "search", *files, "--metric", "ip", "-k", "5", "--json")[1])
+        self.assertEqual(got["ids"], [[0, 1, 3, 2, -1]])
+        self.assertEqual(got["scores"], [[1, 1, 1, 0, 0]])
+        got = json.loads(tern("index", "search", *files, "--metric", "l2", "-k", "2", "--json")[1])
+        self.assertEqual((got["ids"], got["scores"]), ([[0, 3]], [[0.25, 0.25]]))
+        self.assertEqual(tern("index", "search", "--vectors", f"{self.tmp}/v.safetensors")[0], 2)
+
+    def test_retro_reads_from_the_database(self):
+        shutil.copytree(os.path.join(SOURCE, "tests/golden/retro/bfloat16_checkpoint/model"), f"{self.tmp}/retro")
+        with open(f"{self.tmp}/retro/vocab.txt", "w") as f:
+            f.write("\n".join(WORDS) + "\n")
+        code, _, err = tern("convert", f"{self.tmp}/retro", "-o", f"{self.tmp}/retro.tern")
+        self.assertEqual(code, 0, err)
+        model, db = f"{self.tmp}/retro.tern", ("--index", f"{self.tmp}/whole", "--embedder", self.embedder)
+        prompt = "the red fox jumps over"
+        plain = ("run", model, prompt, "-n", "12", "--temperature", "0", "--json")
+        with_db, without = json.loads(tern(*plain, *db)[1]), json.loads(tern(*plain)[1])
+        self.assertEqual(json.loads(tern(*plain, *db, "--no-retrieval")[1])["ids"], without["ids"])
+        self.assertEqual(json.loads(tern(*plain, *db, "--threads", "3")[1])["ids"], with_db["ids"])
+        code, out, err = tern(*plain, *db, "--show-neighbors")
+        self.assertIn("chunk 0:", err)
+        text = " ".join(WORDS[6:]) [:120]
+        code, out, err = tern("score", model, text, "--json", *db)
+        self.assertEqual(code, 0, err)
+        score = json.loads(out)
+        self.assertGreater(score["leakage"]["chunks"], 0)
+        base = json.loads(tern("score", model, text, "--json")[1])
+        self.assertEqual(base["tokens"], score["tokens"])
+        self.assertNotEqual(base["nll"], score["nll"])
+        one = json.loads(tern("score", model, text, "--json", "--chunk", "1", *db)[1])
+        self.assertAlmostEqual(one["nll"], score["nll"], delta=1e-4)
+        # A text that stands in the database leaks; its source can be left out.
+        with open(f"{self.tmp}/books/book0.txt") as f:
+            known = f.read(130)
+        leak = json.loads(tern("score", model, known, "--json", *db)[1])["leakage"]
+        self.assertGreater(leak["mean"], 0.2)
+        code, out, err = tern("score", model, known, "--json", *db, *[w for i in range(4) for w in ("--exclude", f"{self.tmp}/books/book{i}.txt")])
+        self.assertEqual(json.loads(out)["leakage"]["longest_run"], 0, err)
+        self.assertEqual(tern("run", self.embedder, "x", *db)[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
