@@ -25,6 +25,12 @@ inline constexpr int64_t kCollidingStride = 1024, kPackInputs = 512, kPackPanels
 
 inline bool RowsCollide(int64_t ldx, int64_t k) { return ldx % kCollidingStride == 0 && k >= kPackInputs; }
 
+// Columns of K that a product takes at once: all, or equal slices of which a few dozen rows and a group of panels fit L2. A multiple of 16 if sliced.
+inline int64_t SliceInputs(int64_t k) {
+  const int64_t most = L2CacheBytes() / 512, slices = (k + most - 1) / most;
+  return slices <= 1 ? k : ((k + slices - 1) / slices + 15) / 16 * 16;
+}
+
 // Rows of x, K wide, that are taken together at most: they and a group of panels share L2.
 inline int64_t MostBlockRows(int64_t k) {
   const int64_t fit = L2CacheBytes() / 2 / (k * 4 + 64);

@@ -73,11 +73,19 @@ struct Rows {
   int64_t ldx;          // of x as it is
   int64_t packed_step;  // > 0: packed; floats per row, K rounded up to 16
 
+  // For a tile of `rows` rows from `row` on.
   HWY_INLINE void Point(int64_t row, int64_t rows, TileArgs* t) const {
     t->x = data + (row - first) * (packed_step > 0 ? packed_step : ldx);
     t->ldx = packed_step > 0 ? 16 : ldx;
     t->jump = packed_step > 0 ? rows * 16 - 16 : 0;
   }
+};
+
+// Columns [begin, begin + k) of K. A deep product is taken slice by slice, so that rows and panels of one slice fit L2; between two slices y holds the sums
+// so far, and the next tile takes them up again: still one chain of multiply-adds.
+struct Slice {
+  int64_t begin, k;
+  bool first, last;
 };
 
 struct PanelGroup {
@@ -88,35 +96,41 @@ struct PanelGroup {
   int64_t next_lines;
 };
 
+// Rows [x.first, row_end) of one group of panels and one slice of K; x points at the slice.
 template <class W, int P>
-void RunGroup(const GemmCall& c, const Rows& x, int64_t row_end, bool stream, const PanelGroup& g) {
+void RunGroup(const GemmCall& c, const Rows& x, int64_t row_end, bool stream, const Slice& slice, const PanelGroup& g) {
   constexpr int kMost = MaxRows<W>(P);
   HWY_ALIGN float buffer[kMost * 16 * P];
   const int64_t columns = c.w.n - g.column < 16 * P ? c.w.n - g.column : 16 * P;
-  const bool direct = columns == 16 * P && c.epilogue == Epilogue::kNone;
-  const float* bias = c.bias ? c.bias + g.column : nullptr;
+  const Epilogue epilogue = slice.last ? c.epilogue : Epilogue::kNone;
+  const bool direct = columns == 16 * P && epilogue == Epilogue::kNone;
+  const float* bias = c.bias && slice.last ? c.bias + g.column : nullptr;
+  const int64_t skipped = slice.begin / W::kStep * 64;  // bytes of a panel before the slice
   TileArgs t;
-  t.k = c.w.k;
-  t.panel = g.data;
+  t.k = slice.k;
+  t.panel = g.data + skipped;
   t.panel_bytes = g.bytes;
   t.bias = direct ? bias : nullptr;
+  t.resume = !slice.first;
   t.accumulate = direct && c.accumulate;
-  t.stream = direct && stream;
+  t.stream = direct && stream && slice.last;
   t.ldy = direct ? c.ldy : 16 * P;
-  const int64_t lines_per_tile = c.w.k / W::kStep;
   int64_t fetched = 0;
   for (int64_t row = x.first, rows; row < row_end; row += rows) {
     rows = TileRows(row_end - row, kMost);
     float* y = c.y + row * c.ldy + g.column;
     x.Point(row, rows, &t);
     t.y = direct ? y : buffer;
-    t.prefetch = g.next + fetched * 64;
-    fetched = fetched + 2 * lines_per_tile <= g.next_lines ? fetched + lines_per_tile : 0;
-    if (direct && !stream)
+    t.prefetch = g.next + skipped + fetched;
+    fetched = fetched + 2 * g.bytes <= g.next_lines * 64 ? fetched + g.bytes : 0;
+    if (direct && !t.stream)
       for (int64_t r = 0; r < rows; ++r)
         for (int p = 0; p < P; ++p) __builtin_prefetch(y + r * c.ldy + 16 * p, 1);
+    if (!direct && t.resume)
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t j = 0; j < columns; ++j) buffer[r * 16 * P + j] = y[r * c.ldy + j];
     TileFor<W, P>(rows)(t);
-    if (!direct) Finish(c.epilogue, {buffer, 16 * P, rows, columns, bias, c.accumulate, y, c.ldy});
+    if (!direct) Finish(epilogue, {buffer, 16 * P, rows, columns, bias, c.accumulate, y, c.ldy});
   }
 }
 
@@ -144,7 +158,7 @@ struct Following {
 
 // The call's panels for rows [x.first, row_end), `most` of them at a time.
 template <class W>
-void RunPanels(const GemmCall& c, const Rows& x, int64_t row_end, int most, bool stream, const Following& following) {
+void RunPanels(const GemmCall& c, const Rows& x, int64_t row_end, int most, bool stream, const Slice& slice, const Following& following) {
   const auto* base = static_cast<const uint8_t*>(c.w.data);
   const int64_t bytes = c.w.panel_bytes();
   for (int64_t p = c.panel_begin; p < c.panel_end;) {
@@ -160,16 +174,16 @@ void RunPanels(const GemmCall& c, const Rows& x, int64_t row_end, int most, bool
     }
     switch (count) {
       case 1:
-        RunGroup<W, 1>(c, x, row_end, stream, g);
+        RunGroup<W, 1>(c, x, row_end, stream, slice, g);
         break;
       case 2:
-        if constexpr (MaxRows<W>(2) > 0) RunGroup<W, 2>(c, x, row_end, stream, g);
+        if constexpr (MaxRows<W>(2) > 0) RunGroup<W, 2>(c, x, row_end, stream, slice, g);
         break;
       case 4:
-        if constexpr (MaxRows<W>(4) > 0) RunGroup<W, 4>(c, x, row_end, stream, g);
+        if constexpr (MaxRows<W>(4) > 0) RunGroup<W, 4>(c, x, row_end, stream, slice, g);
         break;
       case 8:
-        if constexpr (MaxRows<W>(8) > 0) RunGroup<W, 8>(c, x, row_end, stream, g);
+        if constexpr (MaxRows<W>(8) > 0) RunGroup<W, 8>(c, x, row_end, stream, slice, g);
         break;
     }
     p += count;
@@ -182,16 +196,16 @@ HWY_INLINE bool Packs(const GemmCall& c) {
   return c.scratch && RowsCollide(c.ldx, c.w.k) && c.m > MaxRows<W>(kManyRowsPanels) / 2 && c.panel_end - c.panel_begin >= kPackPanels;
 }
 
-// Rows [row, row_end) of x into `to`, in tiles of at most `most`.
-HWY_INLINE void PackRows(const GemmCall& c, int64_t row, int64_t row_end, int64_t most, float* HWY_RESTRICT to) {
+// Rows [row, row_end) of a slice of x into `to`, in tiles of at most `most`.
+HWY_INLINE void PackRows(const GemmCall& c, const Slice& slice, int64_t row, int64_t row_end, int64_t most, float* HWY_RESTRICT to) {
   for (int64_t rows; row < row_end; row += rows) {
     rows = TileRows(row_end - row, most);
-    for (int64_t k = 0; k < c.w.k; k += 16)
+    for (int64_t k = 0; k < slice.k; k += 16)
       for (int64_t r = 0; r < rows; ++r, to += 16) {
-        const float* from = c.x + (row + r) * c.ldx + k;
+        const float* from = c.x + (row + r) * c.ldx + slice.begin + k;
         __builtin_prefetch(from + 64);
-        if (k + 16 <= c.w.k) __builtin_memcpy(to, from, 64);
-        else __builtin_memcpy(to, from, static_cast<size_t>(c.w.k - k) * 4);
+        if (k + 16 <= slice.k) __builtin_memcpy(to, from, 64);
+        else __builtin_memcpy(to, from, static_cast<size_t>(slice.k - k) * 4);
       }
   }
 }
@@ -199,16 +213,23 @@ HWY_INLINE void PackRows(const GemmCall& c, int64_t row, int64_t row_end, int64_
 template <class W>
 void RunGemm(const GemmCall& c, const Following& following = {}) {
   const bool stream = Streams(c), packs = Packs<W>(c);
-  const int64_t block = RowBlock<W>(c.m, c.w.k);
+  // Few rows are bound by the reading of W, which goes on best from end to end.
+  const int64_t depth = c.accumulate || c.m <= MaxRows<W>(kManyRowsPanels) ? c.w.k : SliceInputs(c.w.k);
+  const int64_t block = RowBlock<W>(c.m, depth);
   for (int64_t row = 0; row < c.m; row += block) {
     const int64_t row_end = row + block < c.m ? row + block : c.m;
     const int group = GroupPanels<W>(row_end - row);
-    Rows x{c.x + row * c.ldx, row, c.ldx, 0};
-    if (packs && group == kManyRowsPanels) {
-      PackRows(c, row, row_end, MaxRows<W>(group), static_cast<float*>(c.scratch));
-      x.data = static_cast<const float*>(c.scratch), x.packed_step = (c.w.k + 15) / 16 * 16;
-    }
-    RunPanels<W>(c, x, row_end, group, stream, following);
+    int64_t k = 0;
+    do {
+      const Slice slice{k, c.w.k - k < depth ? c.w.k - k : depth, k == 0, k + depth >= c.w.k};
+      Rows x{c.x + row * c.ldx + k, row, c.ldx, 0};
+      if (packs && group == kManyRowsPanels) {
+        PackRows(c, slice, row, row_end, MaxRows<W>(group), static_cast<float*>(c.scratch));
+        x.data = static_cast<const float*>(c.scratch), x.packed_step = (slice.k + 15) / 16 * 16;
+      }
+      RunPanels<W>(c, x, row_end, group, stream, slice, following);
+      k += depth;
+    } while (k < c.w.k);
   }
   if (stream) hwy::FlushStream();
 }

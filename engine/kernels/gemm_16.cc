@@ -55,7 +55,7 @@ template <class W>
 void Gemm16(const GemmCall& call, int64_t widen_rows) {
   if (call.m < widen_rows) return RunGemm<W>(call);
   auto* wide = static_cast<float*>(call.scratch);
-  const int64_t n = call.w.n, bytes = call.w.panel_bytes(), block = RowBlock<ReadF32>(call.m, call.w.k);
+  const int64_t n = call.w.n, bytes = call.w.panel_bytes(), block = RowBlock<ReadF32>(call.m, SliceInputs(call.w.k));
   for (int64_t row = 0; row < call.m; row += block)
     for (int64_t p = call.panel_begin; p < call.panel_end; p += kWidenPanels) {
       const int64_t count = call.panel_end - p < kWidenPanels ? call.panel_end - p : kWidenPanels;
@@ -101,8 +101,13 @@ HWY_AFTER_NAMESPACE();
 namespace tern {
 int64_t GemmScratchBytes(DType type, int64_t m, int64_t k) {
   const int64_t widened = type == DType::f32 || m < kWidenRows ? 0 : kWidenPanels * k * kPanelColumns * 4;
-  const int64_t rows = m < MostBlockRows(k) ? m : MostBlockRows(k);
-  const int64_t packed = k < kPackInputs || m == 1 ? 0 : rows * ((k + 15) / 16 * 16) * 4;
+  // x, packed: whole rows where K is not sliced (few rows, or y is added to), else a slice of more rows.
+  auto bytes = [m](int64_t depth) {
+    const int64_t most = MostBlockRows(depth);
+    return (m < most ? m : most) * ((depth + 15) / 16 * 16) * 4;
+  };
+  const int64_t whole = bytes(k), sliced = bytes(SliceInputs(k));
+  const int64_t packed = k < kPackInputs || m == 1 ? 0 : whole > sliced ? whole : sliced;
   return widened > packed ? widened : packed;  // never both: what is widened is multiplied two panels at a time
 }
 }  // namespace tern

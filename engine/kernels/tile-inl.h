@@ -24,6 +24,7 @@ struct TileArgs {
   const float* bias;        // [16 P] or null
   float* y;                 // [R, 16 P]
   int64_t ldy;
+  bool resume;      // go on from the sums in y instead of from zero
   bool accumulate;
   bool stream;  // y is larger than the caches and aligned: write around them
 };
@@ -82,6 +83,9 @@ template <class W, int R, int P>
 void RunTile(const TileArgs& t) {
   static_assert(P == 1);
   float acc[R][16] = {};
+  if (t.resume)
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < 16; ++c) acc[r][c] = t.y[r * t.ldy + c];
   const uint8_t* line = t.panel;
   for (int64_t k = 0; k < t.k; k += W::kStep, line += 64) {
     const int64_t steps = t.k - k < W::kStep ? t.k - k : W::kStep;
@@ -142,6 +146,11 @@ void RunTile(const TileArgs& t) {
   for (int r = 0; r < R; ++r) {
     HWY_UNROLL(16)
     for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::Zero(kD);
+  }
+  if (t.resume) {
+    HWY_UNROLL(16)
+    for (int r = 0; r < R; ++r) HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) acc[r][j] = hn::LoadU(kD, t.y + r * t.ldy + j * kLanes);
   }
 
   // Two bases, so that few registers address many rows.

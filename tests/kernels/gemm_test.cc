@@ -112,6 +112,26 @@ TEST_CASE("gemm gives the same bits for any number of rows, panel range and targ
     }
 }
 
+TEST_CASE("a deep product, taken in slices, is the chain of multiply-adds of one that is not") {
+  const int64_t k = 9001, n = 75, most = 33;  // deeper than a slice on any machine with up to 4 MB of L2
+  for (DType type : kTypes) {
+    Packed p(type, Random(n * k, 1), n, k);
+    const std::vector<float> x = Random(most * k, 2), bias = Random(n, 3);
+    for (std::string_view target : KernelTargets()) {
+      const KernelTable& kernels = *KernelsFor(target);
+      INFO(target, " ", DTypeName(type));
+      for (Epilogue epilogue : {Epilogue::kNone, Epilogue::kGelu}) {
+        Guarded<float> whole = Run(kernels, p, x, most, bias.data(), epilogue);
+        for (int64_t row : {0, 20, 32}) {  // one row alone is never sliced
+          const std::vector<float> one(x.begin() + row * k, x.begin() + (row + 1) * k);
+          Guarded<float> alone = Run(kernels, p, one, 1, bias.data(), epilogue);
+          CHECK(SameBits(alone.data(), whole.data() + row * n, n));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("rows that collide in L1 are packed first: the same bits as rows that do not") {
   for (DType type : {DType::f32, DType::bf16, DType::f16})
     for (int64_t k : {513, 1024, 1031}) {
