@@ -12,12 +12,13 @@
 #include "engine/base/status.h"
 #include "engine/kernels/attention.h"
 #include "engine/kernels/calibrate.h"
+#include "engine/kernels/favor.h"
 #include "engine/kernels/gemm.h"
 #include "engine/kernels/rows.h"
 
 namespace tern {
 
-struct KernelTable : GemmKernels, RowKernels, AttentionKernels, CalibrationKernels {
+struct KernelTable : GemmKernels, RowKernels, AttentionKernels, CalibrationKernels, FavorKernels {
   std::string_view target;  // "avx512", "avx2", "neon", "baseline"
 };
 

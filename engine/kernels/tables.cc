@@ -17,6 +17,7 @@
   X(FillAttention)           \
   X(FillCalibrate)           \
   X(FillElements)            \
+  X(FillFavor)               \
   X(FillGemm)                \
   X(FillGemmLse)             \
   X(FillPack)                \
