@@ -202,7 +202,7 @@ Value Builder::TakeRows(Value x, Value rows) { return AddOp_(TakeRowsOp{}, {x, r
 
 Value Builder::MeanRows(Value x, Value starts, Dim sequences) { return AddOp_(MeanRowsOp{}, {x, starts}, {sequences, extent(x).cols}); }
 
-Value Builder::Normalize(Value x) { return AddOp_(NormalizeOp{}, {x}, extent(x)); }
+Value Builder::Normalize(Value x, float epsilon) { return AddOp_(NormalizeOp{epsilon}, {x}, extent(x)); }
 
 Value Builder::Mul(Value a, Value b) {
   Check(extent(a) == extent(b), "mul", "the shapes differ");

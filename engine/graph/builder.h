@@ -68,7 +68,7 @@ class Builder {
   Value AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes);
   Value TakeRows(Value x, Value rows);
   Value MeanRows(Value x, Value starts, Dim sequences);
-  Value Normalize(Value x);
+  Value Normalize(Value x, float epsilon = 1e-12f);
   Value Mul(Value a, Value b);
   Value Sinusoid(Value inv_freq, int64_t distances);
   Value PackXlPositions(Value rk, int64_t heads, int64_t head_width);
@@ -85,6 +85,16 @@ class Builder {
   Value AttendChunk(Value q, Value k, Value v, Value starts, const AttendChunkOp& attributes);
   Value AttendNeighbors(int32_t state, Value q, Value k, Value v, Value starts, Value chunks, Value null_k, Value null_v,
                         AttendNeighborsOp attributes);
+
+  // Performer (builder_performer.cc). Masks, bases and, where not causal, states may be absent.
+  Value Positions(Value ids, const PositionsOp& attributes);
+  Value Glu(Value x, Activation activation);
+  Value Gain(Value x, Value g);
+  Value ShiftTokens(Value x, Value mask, ShiftTokensOp attributes, int32_t state = -1);
+  Value RotaryPairs(Value x, Value angles, const RotaryPairsOp& attributes);
+  Value PackFavor(Value projection);
+  Value Favor(Value q, Value k, Value v, Value projection, Value mask, int64_t width, FavorOp attributes, int32_t state = -1);
+  Value LocalWindows(Value q, Value k, Value v, Value table, Value mask, Value base, int64_t width, LocalWindowsOp attributes, int32_t state = -1);
 
   const Graph& graph() const { return graph_; }
   Graph TakeGraph() && { return std::move(graph_); }

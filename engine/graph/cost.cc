@@ -55,6 +55,21 @@ struct Coster {
   Cost operator()(const AddOp&) const { return {}; }
   Cost operator()(const LastRowsOp&) const { return {}; }
   Cost operator()(const AppendKvOp&) const { return {}; }
+  Cost operator()(const PositionsOp&) const { return {}; }
+  Cost operator()(const GluOp&) const { return {}; }
+  Cost operator()(const GainOp&) const { return {}; }
+  Cost operator()(const ShiftTokensOp&) const { return {}; }
+  Cost operator()(const RotaryPairsOp&) const { return {}; }
+  Cost operator()(const PackFavorOp&) const { return {}; }
+  // Features of q and k, the sums and reading them, each 2 m Dh per head; causal, a block of 64 tokens sees itself too.
+  Cost operator()(const FavorOp& f) const {
+    const double m = static_cast<double>(f.kernel == FavorOp::Kernel::kNone ? f.head_width : f.features), width = static_cast<double>(f.head_width);
+    const double map = f.kernel == FavorOp::Kernel::kNone ? 0 : 2 * m * width, sums = 2 * m * width, block = f.causal ? 64 * (m + width) : 0;
+    return {static_cast<double>(f.heads) * (Rows(0) * (map + sums + block) + Rows(1) * (map + sums)), 0};
+  }
+  Cost operator()(const LocalWindowsOp& a) const {
+    return {4 * Rows(0) * static_cast<double>((a.causal ? 2 : 3) * a.window * a.heads * a.head_width), 0};
+  }
   Cost Softmax(const SoftmaxSpec& s) const {
     Cost c;
     const size_t per = s.inputs_per_cluster();

@@ -189,6 +189,69 @@ struct AttendNeighborsOp {
   int32_t count = -1;  // number of that state
 };
 
+// ---- Performer (Choromanski et al. 2021) as performer_pytorch has it. Rows are B lanes of T tokens; a mask (f32, 0: masked) may be absent or bound to nothing. ----
+
+// ids [B*T, 1] -> [B*T, 1] i32: the index of each token's position in a table of `entries`: position / divide, modulo `modulo` if > 0
+struct PositionsOp {
+  static constexpr std::string_view kName = "positions";
+  int64_t batch = 1, divide = 1, modulo = 0, entries = 1;
+};
+
+// x [r, 2F] -> [r, F] = act(first half) * second half
+struct GluOp {
+  static constexpr std::string_view kName = "glu";
+  Activation activation = Activation::kGelu;
+};
+
+// x [r, D], g [1] -> g x
+struct GainOp {
+  static constexpr std::string_view kName = "gain";
+};
+
+// x [B*T, D], mask [B*T, 1]? -> [B*T, D]: of k equal groups of columns some come from a neighbouring token, zeros beyond the ends, masked tokens give zeros.
+// Causal: k = 2, the second from the token before (the state keeps D / 2 columns of the last one); else k = 3, the first from the token behind, the third from
+// the one before.
+struct ShiftTokensOp {
+  static constexpr std::string_view kName = "shift_tokens";
+  int64_t batch = 1;
+  bool causal = false, masked = false;
+};
+
+// x [r, H*Dh], angles [r, Dh] (sines, then cosines, of Dh / 2 pairs) -> x with neighbouring pairs of every head rotated (Su et al. 2021)
+struct RotaryPairsOp {
+  static constexpr std::string_view kName = "rotary_pairs";
+  int64_t heads = 1, head_width = 1;
+};
+
+// P [m, Dh] -> opaque: the projection in the kernels' layout
+struct PackFavorOp {
+  static constexpr std::string_view kName = "pack_favor";
+};
+
+// q [B*T, A], k, v [B*S, A], packed P (not with kNone), mask [B*S, 1]? -> [B*T, width], the first A columns; zeros behind. Causal: S = T, and the state
+// holds StateElements per head and lane.
+struct FavorOp {
+  static constexpr std::string_view kName = "favor";
+  enum class Kernel : uint8_t { kSoftmax, kRelu, kElu1, kExp, kSigmoid, kNone };
+  int64_t batch = 1, heads = 1, head_width = 1, features = 1;
+  Kernel kernel = Kernel::kSoftmax;
+  bool causal = false, mask_keys = false, masked = false;
+
+  static int64_t StateElements(int64_t features, int64_t head_width) {
+    const int64_t width16 = (head_width + 15) / 16 * 16;
+    return 16 + (features + 15) / 16 * 16 + width16 + features * width16;
+  }
+};
+
+// q, k, v [B*T, A], sines and cosines of 3 w (causal: 2 w) slots [slots, Dh], mask [B*T, 1]?, base [B*T, width]? -> [B*T, width]: the last A columns; the others
+// as in `base`. Exact attention in windows of w tokens to the one before, the own and, not causal, the one behind, keys rotated by their slot (local-attention
+// package). Causal: the state keeps the keys and values of two windows, 4 w Dh numbers per head and lane.
+struct LocalWindowsOp {
+  static constexpr std::string_view kName = "local_windows";
+  int64_t batch = 1, heads = 1, head_width = 1, window = 1;
+  bool causal = false, masked = false, based = false;
+};
+
 // One a line, so that a new one is a line of its own.
 // clang-format off
 using OpSpec = std::variant<
@@ -217,7 +280,15 @@ using OpSpec = std::variant<
     RotaryOp,
     KeepChunkOp,
     AttendChunkOp,
-    AttendNeighborsOp
+    AttendNeighborsOp,
+    PositionsOp,
+    GluOp,
+    GainOp,
+    ShiftTokensOp,
+    RotaryPairsOp,
+    PackFavorOp,
+    FavorOp,
+    LocalWindowsOp
 >;
 // clang-format on
 

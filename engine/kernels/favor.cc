@@ -36,10 +36,11 @@ class Floats {
 
 // ---- What is kept ----
 
+// All zero: nothing yet.
 struct Header {
-  float max;      // M
-  int32_t unused;
-  int64_t count;  // keys so far
+  float max;        // M, once `started`
+  int32_t started;
+  int64_t count;    // keys so far
 };
 
 struct Sums {
@@ -181,17 +182,18 @@ class Favor {
     if (shape_.kernel != FavorKernel::kNone) return false;
     float max = 0;
     for (int64_t t = at; t < at + n; ++t) max = std::max(max, kernels_.max(Key(t), m_));
-    return max > sums_.head->max + 30;
+    return max > Max() + 30;
   }
 
   // M grows to `max`: what the sums hold is scaled. The first key finds nothing to scale.
   float Raise(float max) {
-    Header& head = *sums_.head;
-    if (!(max > head.max)) return 1;
-    const float alpha = head.max == -kInfinity ? 0 : std::exp(head.max - max);
-    head.max = max;
-    return alpha;
+    const float before = Max();
+    if (!(max > before)) return 1;
+    sums_.head->max = max, sums_.head->started = 1;
+    return before == -kInfinity ? 0 : std::exp(before - max);
   }
+  // M so far; kNone's never falls below 0.
+  float Max() const { return sums_.head->started ? sums_.head->max : shape_.kernel == FavorKernel::kNone ? 0 : -kInfinity; }
   void ScaleSums(float alpha) {
     if (alpha == 1) return;
     kernels_.scale(sums_.z, alpha, m_, sums_.z);
@@ -221,10 +223,10 @@ class Favor {
         for (int64_t f = 0; f < m_; ++f) x_.z[f] = kernels_.sum(x_.kt + f * kBlock, n);
       return;
     }
-    float max = sums_.head->max;
+    float max = Max();
     for (int64_t f = 0; f < m_; ++f) max = std::max(max, kernels_.max(x_.kt + f * kBlock, n));
     ScaleSums(Raise(max));
-    max = sums_.head->max == -kInfinity ? 0 : sums_.head->max;  // no key counts yet
+    max = Max() == -kInfinity ? 0 : Max();  // no key counts yet
     for (int64_t t = 0; t < n; ++t) x_.shifts[t] = max + (shape_.kernel == FavorKernel::kSoftmax ? Norm(Key(at + t)) : 0);
     for (int64_t f = 0; f < m_; ++f) x_.z[f] = kernels_.exp_columns(x_.kt + f * kBlock, x_.shifts, n, x_.kt + f * kBlock);
   }
@@ -322,7 +324,7 @@ class Favor {
       float* row = x_.a + i * kBlock;
       std::fill(row + i + 1, row + n, 0.0f);
       x_.den[at + i] = kernels_.sum(row, i + 1) + kernels_.dot(x_.q + i * m16_, sums_.z, m_);
-      x_.tops[at + i] = sums_.head->max;
+      x_.tops[at + i] = Max();
     }
     float* out = args_.out + at * args_.out_stride;
     Product(x_.a, kBlock, n, {x_.values, DType::f32, shape_.dv, n}, out, args_.out_stride, false);
@@ -342,7 +344,7 @@ class Favor {
     } else if (relative()) {
       const float* y = shape_.kernel == FavorKernel::kNone ? Key(t) : k;
       alpha = Raise(kernels_.max(y, m_));
-      kernels_.exp_features(y, sums_.head->max + (shape_.kernel == FavorKernel::kSoftmax ? Norm(Key(t)) : 0), 0, m_, k);
+      kernels_.exp_features(y, Max() + (shape_.kernel == FavorKernel::kSoftmax ? Norm(Key(t)) : 0), 0, m_, k);
     } else {
       kernels_.map_features(shape_.kernel, k, kKernelEpsilon, m_, k);
     }
@@ -353,7 +355,7 @@ class Favor {
     kernels_.favor_step(sums_.s, m_, dv16_ / 16, alpha, k, x_.row, x_.q, x_.values);
     std::memcpy(args_.out + t * args_.out_stride, x_.values, static_cast<size_t>(shape_.dv) * 4);
     x_.den[t] = kernels_.dot(x_.q, sums_.z, m_);
-    x_.tops[t] = sums_.head->max;
+    x_.tops[t] = Max();
   }
 
   // Divides, now that M is known; e and the running sum of v come in here.
@@ -364,7 +366,7 @@ class Favor {
     const float floor_scale = shape_.kernel == FavorKernel::kSoftmax ? std::sqrt(static_cast<float>(m_)) : 1;
     for (int64_t t = 0; t < tokens; ++t) {
       CountKey(t);
-      const float f = shape_.kernel != FavorKernel::kSoftmax || x_.tops[t] == head.max ? 1 : std::exp(x_.tops[t] - head.max);
+      const float f = shape_.kernel != FavorKernel::kSoftmax || x_.tops[t] == Max() ? 1 : std::exp(x_.tops[t] - Max());
       const float floor = kDenominatorEpsilon * (shape_.kernel == FavorKernel::kNone ? std::exp(-x_.tops[t]) : floor_scale);
       const float den = f * x_.den[t] + x_.sq[t] * (e * static_cast<float>(head.count) + floor);
       float* out = args_.out + t * args_.out_stride;
@@ -398,7 +400,6 @@ int64_t FavorStateBytes(const FavorShape& shape) { return Sums(shape, nullptr).b
 void ResetFavor(const FavorShape& shape, void* state) {
   Sums sums(shape, state);
   std::memset(state, 0, static_cast<size_t>(sums.bytes));
-  sums.head->max = shape.kernel == FavorKernel::kNone ? 0 : -kInfinity;
   if (Sums::PerFeature(shape)) std::fill_n(sums.top, shape.features(), -kInfinity);
 }
 

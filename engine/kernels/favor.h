@@ -42,7 +42,8 @@ constexpr int64_t kFavorBlock = 64;
 int64_t FavorProjectionBytes(int64_t features, int64_t dh);
 void PackFavorProjection(const KernelTable& kernels, const float* p, int64_t ld, int64_t features, int64_t dh, float* packed);
 
-// The running sums of one (sequence, head); 64-byte aligned, a multiple of 64 bytes, plain data that may be copied, saved and restored.
+// The running sums of one (sequence, head); 64-byte aligned, a multiple of 64 bytes, plain data that may be copied, saved and restored. Causal: zeros are an
+// empty state, and the size is 4 (16 + m16 + Dv16 + m Dv16) bytes (x16: rounded up to 16).
 int64_t FavorStateBytes(const FavorShape& shape);
 void ResetFavor(const FavorShape& shape, void* state);
 

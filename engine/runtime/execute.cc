@@ -64,6 +64,8 @@ struct ScratchOf {
   int64_t operator()(const AttendNeighborsOp& a) const {
     return ScratchBytes(a, g.states[static_cast<size_t>(op.state)], threads);
   }
+  int64_t operator()(const FavorOp& f) const { return ScratchBytes(f, g.Capacity(in(0).extent.rows), threads); }
+  int64_t operator()(const LocalWindowsOp& a) const { return ScratchBytes(a, threads); }
   template <typename Other>
   int64_t operator()(const Other&) const {  // the others need none
     return 0;
@@ -72,6 +74,10 @@ struct ScratchOf {
 
 int64_t OpaqueBytes(const Graph& g, int32_t value) {
   const Op& op = g.ops[static_cast<size_t>(g.values[static_cast<size_t>(value)].producer)];
+  if (std::holds_alternative<PackFavorOp>(op.spec)) {
+    const Extent& projection = g.values[static_cast<size_t>(op.inputs[0])].extent;
+    return FavorProjectionBytes(g.Capacity(projection.rows), projection.cols);
+  }
   const auto* pack = std::get_if<PackXlPositionsOp>(&op.spec);
   if (!pack) return 0;
   const int64_t distances = g.Capacity(g.values[static_cast<size_t>(op.inputs[0])].extent.rows);

@@ -126,6 +126,17 @@ void Execute(const AttendNeighborsOp& op, const OpCall& call);
 int64_t ScratchBytes(const ClampedRmsNormOp& op, int64_t cols, int threads);
 int64_t ScratchBytes(const AttendChunkOp& op, int threads);
 int64_t ScratchBytes(const AttendNeighborsOp& op, const StateSpec& state, int threads);
+// execute_performer.cc
+void Execute(const PositionsOp& op, const OpCall& call);
+void Execute(const GluOp& op, const OpCall& call);
+void Execute(const GainOp& op, const OpCall& call);
+void Execute(const ShiftTokensOp& op, const OpCall& call);
+void Execute(const RotaryPairsOp& op, const OpCall& call);
+void Execute(const PackFavorOp& op, const OpCall& call);
+void Execute(const FavorOp& op, const OpCall& call);
+void Execute(const LocalWindowsOp& op, const OpCall& call);
+int64_t ScratchBytes(const FavorOp& op, int64_t rows, int threads);
+int64_t ScratchBytes(const LocalWindowsOp& op, int threads);
 
 // y[rows, N] = act(x W^T + bias), split over the gang by panels (and rows where panels are few). Bits do not depend on the split.
 // scratch: MatMulScratchBytes of at least these rows.

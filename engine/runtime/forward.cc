@@ -60,6 +60,8 @@ Result<std::vector<NamedTensor>> Forward(std::shared_ptr<const Model> model, con
   if (const auto* encoder = dynamic_cast<const EncoderNetwork*>(&model->network()))
     return ForwardEncoder(model, *encoder, inputs, options);
   if (dynamic_cast<const RetroNetwork*>(&model->network())) return ForwardRetro(std::move(model), inputs, options);
+  if (const auto* performer = dynamic_cast<const PerformerNetwork*>(&model->network()))
+    return ForwardPerformer(model, *performer, inputs, options);
   return ForwardDecoder(std::move(model), inputs, options);
 }
 

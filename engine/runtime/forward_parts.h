@@ -7,6 +7,7 @@
 
 #include "engine/runtime/encoder_session.h"
 #include "engine/runtime/forward.h"
+#include "models/performer.h"
 
 namespace tern {
 
@@ -26,6 +27,8 @@ Result<std::vector<int64_t>> Pieces(const ForwardOptions& options, int64_t time)
 
 Result<std::vector<NamedTensor>> ForwardEncoder(std::shared_ptr<const Model> model, const EncoderNetwork& network,
                                                 const std::vector<NamedInput>& inputs, const ForwardOptions& options);
+Result<std::vector<NamedTensor>> ForwardPerformer(std::shared_ptr<const Model> model, const PerformerNetwork& network,
+                                                  const std::vector<NamedInput>& inputs, const ForwardOptions& options);
 Result<std::vector<NamedTensor>> ForwardDecoder(std::shared_ptr<const Model> model,
                                                 const std::vector<NamedInput>& inputs, const ForwardOptions& options,
                                                 const RetrievalOptions& retrieval = {});
