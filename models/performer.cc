@@ -59,6 +59,7 @@ class Performer : public PerformerNetwork {
   Result<std::shared_ptr<const Network>> WithSetting(std::string_view key, std::string_view value) const override;
   int64_t vocab_size() const override { return c_.vocab_size; }
   int64_t preferred_chunk() const override { return 512; }
+  SegmentRule segments() const override { return {c_.max_positions, false}; }
   // The softmax kernel's stabiliser covers the keys of a call; the others have none.
   bool chunk_invariant() const override { return c_.kernel != Kernel::kSoftmax; }
 

@@ -35,7 +35,7 @@ void Execute(const PositionsOp& op, const OpCall& call) {
   const int64_t tokens = call.run.tokens();
   int32_t* out = reinterpret_cast<int32_t*>(call.out().data);
   for (int64_t r = 0; r < call.out().rows; ++r) {
-    int64_t index = (call.run.position + r % tokens) / op.divide;
+    int64_t index = (call.run.position - call.run.segment_begin + r % tokens) / op.divide;
     if (op.modulo > 0) index %= op.modulo;
     out[r] = static_cast<int32_t>(std::min(index, op.entries - 1));  // whoever feeds the tokens refuses more than there are positions
   }

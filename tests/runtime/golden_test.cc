@@ -67,6 +67,7 @@ void RunFamily(const std::string& family) {
 TEST_CASE("transformer-xl: golden cases on every target, the same bits for any number of threads") { RunFamily("transformer-xl"); }
 
 TEST_CASE("albert: golden cases of every head") { RunFamily("albert"); }
+TEST_CASE("performer: golden cases of every option, whole and in pieces") { RunFamily("performer"); }
 TEST_CASE("gpt2: golden cases, whole and with cached steps") { RunFamily("gpt2"); }
 TEST_CASE("retro: golden cases of the dialects, whole and in pieces") { RunFamily("retro"); }
 TEST_CASE("bert, roberta, distilbert: golden cases") { RunFamily("bert"); }

@@ -6,7 +6,9 @@
 #include <cstdlib>
 
 #include "engine/base/memory.h"
+#include "engine/runtime/convert.h"
 #include "engine/runtime/score.h"
+#include "tests/reference/scratch.h"
 
 using namespace tern;
 
@@ -93,6 +95,39 @@ TEST_CASE("after warm-up a call allocates nothing and touches no new page, one t
     CHECK(allocations == 0);
     // The system may move a stack or a library page under load; per token it must be nothing.
     CHECK(MinorFaults() - faults <= 2);
+  }
+}
+
+TEST_CASE("performer: a call allocates nothing; its state does not grow with the length") {
+  ScratchFolder scratch;
+  for (const char* name : {"all_causal", "pieces_noproj"}) {
+    ConvertOptions convert;
+    convert.source = std::string(TERN_SOURCE_DIR) + "/tests/golden/performer/" + name + "/model";
+    convert.output = scratch / "m.tern";
+    REQUIRE(Convert(convert, nullptr, {}, nullptr).ok());
+    auto model = Model::Open(convert.output);
+    REQUIRE(model.ok());
+    SessionOptions options;
+    options.threads = 2;
+    options.plans = {{1, LogitsMode::kLast}, {16, LogitsMode::kLast}};
+    auto session = Session::Create(*model, options);
+    REQUIRE(session.ok());
+    const std::vector<int32_t> ids(16, 3);
+    auto round = [&] {
+      (*session)->Reset();
+      REQUIRE((*session)->Feed(ids, LogitsMode::kLast).ok());
+      for (int i = 0; i < 8; ++i) REQUIRE((*session)->Feed({ids.data(), 1}, LogitsMode::kLast).ok());
+    };
+    round();
+    allocations = 0;
+    counting = true;
+    round();
+    counting = false;
+    CHECK(allocations == 0);
+    options.plans = {{1, LogitsMode::kLast}};
+    auto small = PlanSession(**model, options);
+    REQUIRE(small.ok());
+    CHECK(small->memory.state == (*session)->memory().state);
   }
 }
 
