@@ -1,163 +1,148 @@
-// tern bench attention: T new queries at the end of S keys; q [B, H, T, D], k and v [B, H, S, D] in memory, no projections.
-//
-// Timed as the engine does it in a step: the T new keys and values are written into the cache (panels), then the queries attend. What was there before the
-// step - S - T cached keys, Transformer-XL's table of distances - is laid out before the clock starts.
+// tern bench attention: one kind at one or several lengths, or several kinds beside each other over length; or the spectrum of a model's attention.
 #include <algorithm>
 #include <cmath>
 
-#include "engine/base/checked.h"
-#include "engine/kernels/attention.h"
-#include "engine/kernels/kernels.h"
-#include "tools/bench.h"
+#include "tools/attention_work.h"
 
 namespace tern {
+
+std::span<const AttentionKind> AttentionKinds() {
+  static constexpr AttentionKind kKinds[] = {
+      {"exact", "every query sees every key", MeasureExactAttention},
+      {"causal", "exact, no key behind its query", MeasureExactAttention},
+      {"xl", "causal with Transformer-XL's relative positions", MeasureExactAttention},
+      {"performer", "random features, linear in length", MeasurePerformerAttention},
+  };
+  return kKinds;
+}
+
 namespace {
 
 class BenchAttention : public Command {
  public:
   void Declare(Arguments& args) override {
     args.Heading("Work");
-    args.Text("--kind", &kind_, "exact (every query sees every key), causal, or xl (Transformer-XL's relative positions)").ValueName("exact|causal|xl");
-    args.Integer("--batch", &batch_, 1, 4096, "sequences");
-    args.Integer("--heads", &heads_, 1, 1024, "heads");
+    for (const AttentionKind& kind : AttentionKinds()) known_ += Str(known_.empty() ? "" : "|", kind.name), help_ += Str(help_.empty() ? "" : "; ", kind.name, ": ", kind.what);
+    help_ += ". Several with commas: one table over length, and where they cross";
+    args.Text("--kind", &kinds_, help_.c_str()).ValueName(known_);
+    args.Integer("--batch", &work_.batch, 1, 4096, "sequences");
+    args.Integer("--heads", &work_.heads, 1, 1024, "heads");
     args.Integers("--query-length", &query_length_, 1, 1 << 22, "new queries T: one or several (default: --length)");
     args.Integers("--length", &length_, 1, 1 << 22, "keys S: one or several (default 512,1024,2048,4096)");
-    args.Integer("--head-dim", &head_dim_, 1, 1024, "width of a head");
+    args.Integer("--head-dim", &work_.dim, 1, 1024, "width of a head");
+    args.Flag("--causal", &work_.causal, "for kinds that exist both ways (performer)");
+    args.Integer("--features", &work_.features, 1, 65536, "random features m, for performer").ValueName("M");
+    args.Real("--sigma", &work_.sigma, 0, 100, "standard deviation of queries and keys: the larger, the more peaked the attention");
+    args.Flag("--accuracy", &work_.accuracy, "the error against exact attention too (always with several kinds)");
+    args.Real("--patience", &patience_, 0.001, 1e6, "with several kinds: none that would take longer than this many seconds a repeat").ValueName("S");
+    args.Heading("Spectrum");
+    args.Path("--spectrum", &spectrum_model_, "how much of the attention's energy rank r holds, per layer and head of this model on TEXT").ValueName("MODEL");
+    args.Input("TEXT", &spectrum_.text, "for --spectrum: a file, or the text itself");
+    args.Integer("--tokens", &spectrum_.length, 8, 2048, "for --spectrum: tokens of the text that are read");
+    args.Set(&spectrum_.settings);
     flags_.Declare(args);
   }
 
   Status Run(Console& console) override {
-    if (kind_ != "exact" && kind_ != "causal" && kind_ != "xl") {
-      return UsageError("this kind of attention is not measured").Where("--kind").Got("\"" + Printable(kind_, 40) + "\"", "exact, causal or xl");
-    }
+    if (spectrum_model_) return Spectrum(console);
+    if (spectrum_.text) return UsageError("a text is for --spectrum");
+    TERN_ASSIGN(std::vector<const AttentionKind*> kinds, Kinds());
     if (length_.empty()) length_ = {512, 1024, 2048, 4096};
     TERN_ASSIGN(const KernelTable* kernels, ChosenKernels());
     TERN_ASSIGN(const Machine machine, MeasureMachine(flags_.threads, *kernels));
+    const AttentionBench bench{flags_, *kernels, machine, console.cancel()};
+    if (kinds.size() > 1) return Compare(kinds, bench, console);
     std::vector<BenchRow> rows;
-    for (int64_t s : length_) {
+    for (int64_t s : length_)
       for (int64_t t : query_length_.empty() ? std::vector<int64_t>{s} : query_length_) {
         if (t > s) return UsageError("more queries than keys").Where("--query-length").Got(t, Str("at most --length ", s));
-        TERN_ASSIGN(BenchRow row, Measure(t, s, *kernels, machine, console.cancel()));
+        work_.t = t, work_.s = s;
+        TERN_ASSIGN(BenchRow row, kinds[0]->measure(kinds[0]->name, work_, bench));
+        if (row.json.contains("relative_error")) row.extra = Str("error ", Fixed(row.json["relative_error"].get<double>(), 3));
         rows.push_back(std::move(row));
       }
-    }
     return ReportBench("bench attention", rows, machine, flags_, console);
   }
 
  private:
-  // All memory of one case, one region each.
-  struct Case {
-    int64_t t, s, heads, dim;  // heads: B * H
-    Region q, k, v, out, panels, distances, workspace;
-    int64_t panel_bytes, distance_bytes, workspace_bytes;
-    std::vector<float> u, w;
-    KvPanels Head(int64_t h) { return MakeKvPanels(panels.data() + h * panel_bytes, s, dim, dim, DType::f32); }
-  };
+  Result<std::vector<const AttentionKind*>> Kinds() const {
+    std::vector<const AttentionKind*> kinds;
+    size_t begin = 0;
+    while (begin <= kinds_.size()) {
+      const size_t end = std::min(kinds_.find(',', begin), kinds_.size());
+      const std::string name = kinds_.substr(begin, end - begin);
+      const AttentionKind* found = nullptr;
+      for (const AttentionKind& kind : AttentionKinds())
+        if (kind.name == name) found = &kind;
+      if (!found) return UsageError("this kind of attention is not measured").Where("--kind").Got("\"" + Printable(name, 40) + "\"", known_);
+      kinds.push_back(found);
+      begin = end + 1;
+    }
+    return kinds;
+  }
 
-  Result<Case> Prepare(int64_t t, int64_t s) const {
-    Case c;
-    c.t = t, c.s = s, c.heads = batch_ * heads_, c.dim = head_dim_;  // at most 2^22 * 2^22 * 2^10 values: within 63 bits
-    auto fill = [](Region* region, uint64_t seed, int64_t n) -> Status {
-      TERN_ASSIGN(*region, Allocate(n * 4));
-      FillNormal(seed, 1, n, reinterpret_cast<float*>(region->data()));
-      return {};
-    };
-    TERN_RETURN_IF_ERROR(fill(&c.q, 1, c.heads * t * c.dim));
-    TERN_RETURN_IF_ERROR(fill(&c.k, 2, c.heads * s * c.dim));
-    TERN_RETURN_IF_ERROR(fill(&c.v, 3, c.heads * s * c.dim));
-    TERN_ASSIGN(c.out, Allocate(c.heads * t * c.dim * 4));
-    c.panel_bytes = KvBytes(s, c.dim, c.dim, DType::f32);
-    TERN_ASSIGN(c.panels, Allocate(c.heads * c.panel_bytes));
-    for (int64_t h = 0; h < c.heads; ++h) Append(c, h, 0, s);
-    c.workspace_bytes = RoundUp(AttentionWorkspaceBytes(c.dim, c.dim, DType::f32), 64);
-    TERN_ASSIGN(c.workspace, Allocate(c.workspace_bytes * flags_.threads));
-    if (kind_ == "xl") {
-      c.distance_bytes = RoundUp(DistancePanelsBytes(s - 1, c.dim), 64);
-      TERN_ASSIGN(c.distances, Allocate(heads_ * c.distance_bytes));
-      Region rk;
-      TERN_RETURN_IF_ERROR(fill(&rk, 4, s * c.dim));
-      for (int64_t h = 0; h < heads_; ++h) {
-        PackDistances(reinterpret_cast<const float*>(rk.data()), c.dim, s - 1, c.dim, reinterpret_cast<float*>(c.distances.data() + h * c.distance_bytes));
+  // A kind that grows with the square of the length is not waited for: its next time is foreseen from the last two.
+  Status Compare(const std::vector<const AttentionKind*>& kinds, const AttentionBench& bench, Console& console) {
+    if (!query_length_.empty()) return UsageError("several kinds are compared at as many queries as keys").Where("--query-length");
+    std::sort(length_.begin(), length_.end());
+    AttentionComparison c;
+    c.lengths = length_;
+    c.setting = Str(work_.batch > 1 ? Str("batch ", work_.batch, ", ") : "", work_.heads, " heads of ", work_.dim, ", performer m = ", work_.features, work_.causal ? " causal" : "",
+                    ", queries and keys of deviation ", Fixed(work_.sigma, 2));
+    work_.accuracy = true;
+    Progress progress(console, "measuring", static_cast<int64_t>(kinds.size() * length_.size()), "rows");
+    int64_t done = 0;
+    for (const AttentionKind* kind : kinds) {
+      c.kinds.push_back(std::string(kind->name));
+      if (kind->name == "exact" || kind->name == "causal")
+        if (c.reference.empty() || (kind->name == "causal") == work_.causal) c.reference = kind->name;
+      std::vector<BenchRow> rows;
+      for (size_t i = 0; i < length_.size(); ++i) {
+        rows.emplace_back();
+        if (i > 0 && Foreseen(rows, i) > patience_) continue;
+        work_.t = work_.s = length_[i];
+        TERN_ASSIGN(rows.back(), kind->measure(kind->name, work_, bench));
+        progress.Update(++done);
       }
-      c.u.resize(static_cast<size_t>(c.dim)), c.w.resize(static_cast<size_t>(c.dim));
-      FillNormal(5, 1, c.dim, c.u.data()), FillNormal(6, 1, c.dim, c.w.data());
+      c.rows.push_back(std::move(rows));
     }
-    return c;
+    return ReportComparison(c, bench, console);
   }
 
-  static void Append(Case& c, int64_t head, int64_t begin, int64_t end) {
-    const int64_t row = (head * c.s + begin) * c.dim;
-    AppendKv(c.Head(head), begin, end - begin, reinterpret_cast<const float*>(c.k.data()) + row, c.dim, reinterpret_cast<const float*>(c.v.data()) + row, c.dim);
-  }
-
-  AttentionArgs Args(Case& c, int64_t head) const {
-    AttentionArgs a;
-    a.q = reinterpret_cast<const float*>(c.q.data()) + head * c.t * c.dim;
-    a.out = reinterpret_cast<float*>(c.out.data()) + head * c.t * c.dim;
-    a.q_stride = a.out_stride = c.dim;
-    a.n_tokens = c.t;
-    a.q_position = c.s - c.t;
-    a.kv = c.Head(head);
-    a.scale = 1 / std::sqrt(static_cast<float>(c.dim));
-    a.last_key = c.s - 1;
-    a.causal = kind_ != "exact";
-    if (kind_ == "xl") {
-      a.distances = reinterpret_cast<const float*>(c.distances.data() + head % heads_ * c.distance_bytes);
-      a.max_distance = c.s - 1;
-      a.u = c.u.data(), a.v = c.w.data();
+  double Foreseen(const std::vector<BenchRow>& rows, size_t i) const {
+    if (rows[i - 1].measured.seconds.empty()) return INFINITY;
+    const double last = rows[i - 1].measured.Median();
+    double power = 2;
+    if (i > 1) {
+      power = std::log(last / rows[i - 2].measured.Median()) / std::log(static_cast<double>(length_[i - 1]) / static_cast<double>(length_[i - 2]));
+      power = std::clamp(power, 1.0, 2.0);
     }
-    return a;
+    return last * std::pow(static_cast<double>(length_[i]) / static_cast<double>(length_[i - 1]), power);
   }
 
-  Result<BenchRow> Measure(int64_t t, int64_t s, const KernelTable& kernels, const Machine& machine, const CancelToken& cancel) const {
-    const AttentionKernels& attention = *AttentionFor(kernels.target);
-    TERN_ASSIGN(Case c, Prepare(t, s));
-    const int64_t block = std::max<int64_t>(1, AttentionBlockTokens(t, 1)), blocks = CeilDiv(t, block);
-    Gang gang(static_cast<int>(flags_.threads));
-    auto step = [&]() -> Status {
-      gang.For(c.heads, [&](int64_t head, int) { Append(c, head, s - t, s); });
-      // The last block of a causal head sees the most keys: the longest work goes first.
-      gang.For(c.heads * blocks, [&](int64_t i, int worker) {
-        const int64_t b = blocks - 1 - i / c.heads;
-        attention.attend(Args(c, i % c.heads), b * block, std::min(t, (b + 1) * block), c.workspace.data() + worker * c.workspace_bytes);
-      });
-      return {};
-    };
-    Result<Measured> measured = Status(Code::kInternal, "not run");
-    gang.Run([&] { measured = Repeat(flags_, cancel, step); });
-    if (!measured.ok()) return measured.status();
-
-    BenchRow row;
-    row.measured = std::move(measured).value();
-    row.work = Str(kind_, " B=", batch_, " H=", heads_, " T=", t, " S=", s, " D=", head_dim_);
-    const double pairs_all = static_cast<double>(c.heads) * static_cast<double>(t) * static_cast<double>(s);
-    const double hidden = static_cast<double>(c.heads) * static_cast<double>(t) * static_cast<double>(t - 1) / 2;  // pairs a causal mask removes
-    const double pairs = kind_ == "exact" ? pairs_all : pairs_all - hidden;
-    const double flops = (kind_ == "xl" ? 6.0 : 4.0) * pairs * static_cast<double>(head_dim_);
-    // One query row reads every key and value once and does little with it.
-    const double bytes = 8.0 * static_cast<double>(c.heads) * static_cast<double>(s) * static_cast<double>(head_dim_);
-    Machine limits = machine;
-    if (double near = NearReadGbps(flags_.threads, kernels, c.panels.data(), c.heads * c.panel_bytes); near > 0) limits.read_gbps = near;
-    SetBound(&row, flops, bytes, limits);
-    row.json = CommonJson("bench attention", row.measured, machine);
-    row.json["gflops"] = flops * 1e-9 / row.measured.Median();
-    // Scratch; with S = T nothing is cached beforehand, and the panels are scratch too.
-    row.json["workspace_bytes"] = c.workspace_bytes * flags_.threads + (t == s ? c.heads * c.panel_bytes : 0);
-    row.json["kind"] = kind_, row.json["batch"] = batch_, row.json["heads"] = heads_, row.json["query_length"] = t, row.json["length"] = s;
-    row.json["head_dim"] = head_dim_, row.json["target"] = kernels.target, row.json["threads"] = flags_.threads;
-    return row;
+  Status Spectrum(Console& console) {
+    if (!spectrum_.text) return UsageError("the spectrum needs a text").Hint("tern bench attention --spectrum MODEL TEXT");
+    spectrum_.model = *spectrum_model_;
+    spectrum_.threads = flags_.threads;
+    spectrum_.svg = flags_.svg;
+    return ReportSpectrum(spectrum_, console);
   }
 
-  std::string kind_ = "exact";
-  int64_t batch_ = 1, heads_ = 8, head_dim_ = 64;
+  std::string kinds_ = "exact", known_, help_;
+  AttentionWork work_;
   std::vector<int64_t> query_length_, length_;
+  std::optional<std::string> spectrum_model_;
+  SpectrumFlags spectrum_;
+  double patience_ = 60;
   RepeatFlags flags_;
 };
 
 }  // namespace
 
 extern const Verb kBenchAttention = {"attention", "Kinds", "attention of T queries over S keys",
-                                     "tern bench attention --kind causal --length 2048\ntern bench attention --kind xl --query-length 128 --length 928 --json",
+                                     "tern bench attention --kind causal --length 2048\ntern bench attention --kind xl --query-length 128 --length 928 --json\n"
+                                     "tern bench attention --kind causal,performer --causal --length 1024,4096,16384 --svg crossover.svg\n"
+                                     "tern bench attention --spectrum model.tern \"Some text.\" --svg spectrum.svg",
                                      Make<BenchAttention>};
 
 }  // namespace tern

@@ -15,4 +15,7 @@ struct Bar {
 // Horizontal bars, each as a share of its limit (0 to 100 %).
 std::string BarChart(const std::string& title, const std::string& foot, const std::vector<Bar>& bars);
 
+// One line of text; `anchor` is start, middle or end, `style` further attributes with a space in front.
+std::string SvgText(double x, double y, const char* anchor, const std::string& text, const char* style = "");
+
 }  // namespace tern

@@ -96,7 +96,7 @@ Status EncoderSession::Run(std::span<const EncoderInput> batch, std::span<const 
   TERN_RETURN_IF_ERROR(Grow(std::max(rows(), static_cast<int64_t>(selected_.size())), sequences));
 
   RunContext run;
-  run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel;
+  run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel, run.observer = options_.observer;
   run.lengths = {rows(), sequences, sequences + 1, static_cast<int64_t>(selected_.size())};
   // By name, in the order the graph has them.
   std::array<const void*, 8> inputs{};

@@ -28,6 +28,7 @@ struct EncoderOptions {
   bool trace = false;
   int64_t memory_limit = 0;                 // bytes; 0: what the system has left
   const CancelToken* cancel = nullptr;
+  OpObserver* observer = nullptr;
 };
 
 class EncoderSession {

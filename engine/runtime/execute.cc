@@ -201,6 +201,7 @@ Status Executor::RunOp(int32_t i, uint8_t* arena, const RunContext& context) {
   const Op& op = plan_.graph.ops[static_cast<size_t>(i)];
   const int64_t workspace = plan_.workspace_offset[static_cast<size_t>(i)];
   const OpCall call{plan_, op, operands_, workspace >= 0 ? arena + workspace : nullptr, context, threads_};
+  if (context.observer) context.observer->Before(call);
   std::visit([&](const auto& spec) { Execute(spec, call); }, op.spec);
   return {};
 }

@@ -26,11 +26,20 @@ struct Operand {
   const int32_t* i32() const { return reinterpret_cast<const int32_t*>(data); }
 };
 
+// Sees every op just before it runs, with its operands: for analyses (tern bench attention --spectrum).
+struct OpCall;
+class OpObserver {
+ public:
+  virtual ~OpObserver() = default;
+  virtual void Before(const OpCall& call) = 0;
+};
+
 // What one run is about; the same for all its ops.
 struct RunContext {
   Gang* gang = nullptr;
   const Model* model = nullptr;
   const CancelToken* cancel = nullptr;
+  OpObserver* observer = nullptr;
   uint8_t* states = nullptr;     // the session's state region
   std::array<int64_t, 4> lengths{};  // run-time values of Graph::lengths; a decoder's first is T, new tokens per lane
   int64_t position = 0;          // a decoder's: absolute position of the first new token (initial memory rows count)

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/runtime/encoder_session.h"
+#include "engine/runtime/named_run.h"
 
 namespace tern {
 
@@ -25,7 +26,15 @@ class MaskFiller {
   Result<std::vector<std::vector<Filling>>> Fill(const std::string& text, int64_t top);
 
  private:
+  Result<const Operand*> RunEncoder(const Encoding& e, const std::vector<int64_t>& places);
+  Result<const Operand*> RunWhole(const Encoding& e);
+  int64_t longest() const;
+
+  std::shared_ptr<const Model> model_;
+  int threads_ = 0;
+  const CancelToken* cancel_ = nullptr;
   std::unique_ptr<EncoderSession> session_;
+  std::unique_ptr<NamedRun> whole_;  // a Performer's, which has no encoder session
   const Tokenizer* tokenizer_ = nullptr;
   std::string mask_;
 };

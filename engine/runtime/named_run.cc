@@ -39,7 +39,7 @@ void NamedRun::ResetStates() {
 Status NamedRun::Run(std::array<int64_t, 4> lengths) {
   ResetStates();
   RunContext run;
-  run.gang = gang_.get(), run.model = model_.get(), run.cancel = cancel_;
+  run.gang = gang_.get(), run.model = model_.get(), run.cancel = cancel_, run.observer = observer_;
   run.states = state_.data();
   run.lengths = lengths;
   Status status;

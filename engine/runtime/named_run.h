@@ -20,6 +20,7 @@ class NamedRun {
   void Bind(std::string_view name, const void* data);
   // `lengths` in the order of the graph's. Allocates nothing.
   Status Run(std::array<int64_t, 4> lengths);
+  void Observe(OpObserver* observer) { observer_ = observer; }
   const Operand& output(std::string_view name) const { return executor_->output(name); }
   std::vector<std::string> output_names() const;
   const MemoryUse& memory() const { return memory_; }
@@ -30,6 +31,7 @@ class NamedRun {
 
   std::shared_ptr<const Model> model_;
   const CancelToken* cancel_ = nullptr;
+  OpObserver* observer_ = nullptr;
   std::unique_ptr<Gang> gang_;
   MemoryUse memory_;
   Region arena_, state_;

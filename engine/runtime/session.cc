@@ -134,7 +134,7 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   const int64_t begin = rule.length == 0 || (rule.recurrent && tokens_seen_ - segment_begin_ == rule.length) ? tokens_seen_ : segment_begin_;
 
   RunContext run;
-  run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel;
+  run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel, run.observer = options_.observer;
   run.states = state_.data();
   run.lengths[0] = tokens;
   const int64_t initial = InitialRows(executor->plan());

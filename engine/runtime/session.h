@@ -31,6 +31,7 @@ struct SessionOptions {
   int64_t memory_limit = 0;  // bytes; 0: what the system has left. Exceeding it is kMemory before anything is allocated
   const CancelToken* cancel = nullptr;
   RetrievalOptions retrieval;  // RETRO
+  OpObserver* observer = nullptr;
 };
 
 // Bytes by owner (design: the four memories). peak = weights + constants + state + arena + what the kernels' constants need while they are made.

@@ -420,3 +420,54 @@ TEST_CASE("attention: block sizes and workspace are functions of the shapes") {
   CHECK(AttentionFor("sse9") == nullptr);
   CHECK(AttentionFor("baseline") != nullptr);
 }
+
+TEST_CASE("attention: eight query heads on one key head, window, ALiBi and a 16-bit cache, all at once") {
+  for (DType type : {DType::f32, DType::bf16, DType::f16}) {
+    for (int64_t T : {1, 3, 70}) {
+      Attention c = Case(static_cast<uint64_t>(60 + T), T, 400, 40, 24, 8);
+      for (auto* x : {&c.k, &c.v})
+        for (float& f : *x) f = Round(f, type);
+      c.causal = true;
+      c.window = 130;
+      c.first_key = 5;
+      c.slopes = Random(3).Normals(8, 0.05f);
+      const AttentionResult want = reference::Attend(c);
+      for (const std::string& target : Targets()) {
+        CAPTURE(target);
+        CAPTURE(T);
+        CheckClose(Run(target, c, {type, 464, 0}), want);
+      }
+    }
+  }
+}
+
+TEST_CASE("attention: keys masked by -inf in whole tiles, all but one, and all") {
+  for (const std::string& target : Targets()) {
+    CAPTURE(target);
+    Attention c = Case(71, 20, 900, 16, 16);
+    c.key_bias.assign(900, -std::numeric_limits<float>::infinity());
+    for (int64_t j = 560; j < 600; ++j) c.key_bias[static_cast<size_t>(j)] = 0;  // the blocks before and behind hold nothing
+    CheckClose(Run(target, c), reference::Attend(c));
+    for (int64_t j = 561; j < 600; ++j) c.key_bias[static_cast<size_t>(j)] = -std::numeric_limits<float>::infinity();
+    const Output one = Run(target, c);
+    for (int64_t t = 0; t < 20; ++t)
+      for (int64_t d = 0; d < 16; ++d) CHECK_EQ(one.out[static_cast<size_t>(t * 16 + d)], c.v[static_cast<size_t>(560 * 16 + d)]);
+    c.key_bias[560] = -std::numeric_limits<float>::infinity();
+    const Output none = Run(target, c);
+    for (float f : none.out) CHECK_EQ(f, 0.0f);
+    for (float f : none.lse) CHECK_EQ(f, -std::numeric_limits<float>::infinity());
+  }
+}
+
+TEST_CASE("attention: 64k tokens in one head: tens of megabytes, and the promise still holds") {
+  constexpr int64_t S = 65536, D = 64;
+  // Whatever T is: the keys and values of the head once, and a scratch that knows no length.
+  CHECK(KvBytes(S, D, D, DType::f32) + AttentionWorkspaceBytes(D, D, DType::f32) <= int64_t{36} << 20);
+  CHECK(KvBytes(S, D, D, DType::f16) + AttentionWorkspaceBytes(D, D, DType::f16) <= int64_t{20} << 20);
+  Attention c = Case(81, 3, S, D, D);
+  c.causal = true;
+  CheckClose(Run(Targets().front(), c), reference::Attend(c));
+  // One score of 1e4 among 64k, in the last block: everything before it is scaled away.
+  for (int64_t d = 0; d < D; ++d) c.k[static_cast<size_t>((S - 4) * D + d)] = c.q[static_cast<size_t>(d)] * 1250;
+  CheckClose(Run(Targets().front(), c), reference::Attend(c));
+}
