@@ -87,7 +87,7 @@ class BenchAttention : public Command {
     std::sort(length_.begin(), length_.end());
     AttentionComparison c;
     c.lengths = length_;
-    c.setting = Str(work_.batch > 1 ? Str("batch ", work_.batch, ", ") : "", work_.heads, " heads of ", work_.dim, ", performer m = ", work_.features, work_.causal ? " causal" : "",
+    c.setting = Str(work_.batch > 1 ? Str("batch ", work_.batch, ", ") : "", work_.heads, work_.heads > 1 ? " heads of " : " head of ", work_.dim, ", performer m = ", work_.features, work_.causal ? " causal" : "",
                     ", queries and keys of deviation ", Fixed(work_.sigma, 2));
     work_.accuracy = true;
     Progress progress(console, "measuring", static_cast<int64_t>(kinds.size() * length_.size()), "rows");

@@ -66,7 +66,7 @@ Status ReportComparison(const AttentionComparison& c, const AttentionBench& benc
   std::vector<Crossover> crossovers;
   for (size_t k = 0; k < c.kinds.size(); ++k)
     for (size_t r = 0; r < c.kinds.size(); ++r)
-      if (c.kinds[r] == c.reference && k != r) crossovers.push_back(Cross(c, k, r));
+      if (c.kinds[r] == c.reference && c.kinds[k] != "exact" && c.kinds[k] != "causal") crossovers.push_back(Cross(c, k, r));
   const std::string foot = Str(c.setting, "; ", bench.flags.threads, " thread", bench.flags.threads > 1 ? "s" : "", ", ", bench.kernels.target);
   if (bench.flags.svg) {
     TERN_ASSIGN(FileWriter writer, FileWriter::Create(*bench.flags.svg));
