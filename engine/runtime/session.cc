@@ -6,6 +6,11 @@
 namespace tern {
 namespace {
 
+// Sums and other plain arrays cannot be fed twice: a call that changes them is not cut short.
+bool Indivisible(const Plan& plan) {
+  return std::any_of(plan.graph.states.begin(), plan.graph.states.end(), [](const StateSpec& s) { return s.elements > 0; });
+}
+
 // Rows of memory a conversation starts with: positions 0 .. initial-1; the first token stands behind them.
 int64_t InitialRows(const Plan& plan) {
   int64_t rows = 0;
@@ -135,6 +140,10 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
 
   RunContext run;
   run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel, run.observer = options_.observer;
+  if (run.cancel && Indivisible(executor->plan())) {
+    if (run.cancel->cancelled()) return {Code::kCancelled, "cancelled"};
+    run.cancel = nullptr;
+  }
   run.states = state_.data();
   run.lengths[0] = tokens;
   const int64_t initial = InitialRows(executor->plan());

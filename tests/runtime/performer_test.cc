@@ -90,6 +90,28 @@ TEST_CASE("performer: a conversation is a value: reset, fork, save, restore; loc
   }
 }
 
+TEST_CASE("performer: a call that was cancelled leaves the sums as they were, and can be made again") {
+  ScratchFolder scratch;
+  auto model = ModelOf(scratch, Folder("pieces_softmax"));
+  CancelToken cancel;
+  SessionOptions options;
+  options.threads = 1, options.cancel = &cancel;
+  options.plans = {{8, LogitsMode::kLast, false}};
+  auto session = Session::Create(model, options);
+  REQUIRE(session.ok());
+  const auto ids = Ids(16);
+  REQUIRE((*session)->Feed({ids.data(), 8}, LogitsMode::kLast).ok());
+  auto fork = (*session)->Fork();
+  REQUIRE(fork.ok());
+  cancel.Cancel();
+  CHECK((*session)->Feed({ids.data() + 8, 8}, LogitsMode::kLast).code() == Code::kCancelled);
+  CHECK((*session)->tokens_seen() == 8);
+  cancel.Reset();
+  REQUIRE((*session)->Feed({ids.data() + 8, 8}, LogitsMode::kLast).ok());
+  REQUIRE((*fork)->Feed({ids.data() + 8, 8}, LogitsMode::kLast).ok());
+  CHECK(Last(**session) == Last(**fork));
+}
+
 TEST_CASE("performer: without a stabiliser any way to cut a sequence gives the same numbers, and scoring agrees with the logits") {
   ScratchFolder scratch;
   for (const char* name : {"pieces_relu_local_shift", "noproj_causal_learned", "sigmoid_causal"}) {
