@@ -10,6 +10,7 @@
 
 #include "engine/base/dtype.h"
 #include "engine/base/hash.h"
+#include "engine/base/rng.h"
 
 namespace tern {
 namespace {
@@ -77,6 +78,7 @@ Result<DatabaseSettings> ParseSettings(const Json& j) {
 
 Result<Json> ReadManifest(const std::string& folder) {
   const std::string path = folder + "/manifest.json";
+  if (!IsFolder(folder)) return IoError("no such folder").File(folder);
   if (!FileExists(path)) return Malformed("there is no manifest.json: this is no retrieval database, or its build was not finished").File(folder).Hint("Run the same index build again: it goes on where it was stopped");
   TERN_ASSIGN(std::string text, ReadFile(path, kMostManifestBytes));
   auto json = ParseJson(text);
@@ -90,7 +92,65 @@ Result<Json> ReadManifest(const std::string& folder) {
   return json;
 }
 
+constexpr const char* kListsName = "/lists.tivf";
+
+Status WriteManifest(const std::string& folder, Json manifest) {
+  manifest["digest"] = Hex(DigestOf(manifest));
+  TERN_ASSIGN(FileWriter w, FileWriter::Create(folder + "/manifest.json"));
+  TERN_RETURN_IF_ERROR(w.Write(DumpJson(manifest) + "\n"));
+  return w.Commit();
+}
+
+double Recall(const std::vector<SearchHit>& truth, const std::vector<SearchHit>& got, int64_t k) {
+  int64_t hit = 0;
+  for (size_t i = 0; i < truth.size(); ++i)
+    for (size_t j = 0; j < static_cast<size_t>(k); ++j) hit += got[i - i % static_cast<size_t>(k) + j].id == truth[i].id;
+  return truth.empty() ? 1 : static_cast<double>(hit) / static_cast<double>(truth.size());
+}
+
 }  // namespace
+
+Status AmendManifest(const std::string& folder, const Json& members) {
+  TERN_ASSIGN(Json manifest, ReadManifest(folder));
+  manifest.update(members);
+  return WriteManifest(folder, std::move(manifest));
+}
+
+Result<ListsReport> BuildLists(const std::string& folder, const IvfOptions& wanted, double recall, Gang* gang) {
+  TERN_ASSIGN(auto d, Database::Open(folder));
+  IvfOptions options = wanted;
+  options.metric = d->settings().metric;
+  const int64_t dim = d->settings().dim, n = d->chunks();
+  auto read = [&](int64_t id, float* out) {
+    const std::vector<float> v = d->Vector(id);
+    std::copy(v.begin(), v.end(), out);
+  };
+  TERN_ASSIGN(auto index, IvfIndex::Build(n, dim, read, options, gang));
+  std::vector<float> queries;
+  Rng rng(77);
+  for (int64_t i = 0; i < std::min<int64_t>(200, n); ++i) {
+    const std::vector<float> v = d->Vector(static_cast<int64_t>(rng.Below(static_cast<uint64_t>(n))));
+    queries.insert(queries.end(), v.begin(), v.end());
+  }
+  SearchOptions search;
+  search.metric = options.metric, search.k = std::min<int64_t>(10, n), search.cancel = options.cancel;
+  TERN_ASSIGN(auto truth, Search(d->vectors(), queries, search, gang));
+  ListsReport report{index->lists(), 1, 0};
+  for (;; report.nprobe = std::min(report.nprobe * 2, report.lists)) {
+    TERN_ASSIGN(auto got, index->Find(d->vectors(), queries, report.nprobe, search, gang));
+    report.recall = Recall(truth, got, search.k);
+    if (report.recall >= recall || report.nprobe == report.lists) break;
+  }
+  TERN_RETURN_IF_ERROR(index->Save(folder + kListsName));
+  TERN_RETURN_IF_ERROR(AmendManifest(folder, {{"lists", {{"count", report.lists}, {"nprobe", report.nprobe}, {"recall_at_10", report.recall}}}}));
+  return report;
+}
+
+Result<std::vector<SearchHit>> Database::Find(std::span<const float> queries, SearchOptions options, int64_t nprobe, bool exhaustive, Gang* gang) const {
+  options.metric = settings_.metric;
+  if (!lists_ || exhaustive) return Search(vectors_, queries, options, gang);
+  return lists_->Find(vectors_, queries, nprobe > 0 ? nprobe : nprobe_, options, gang);
+}
 
 Result<std::shared_ptr<const Database>> Database::Open(const std::string& folder) {
   std::shared_ptr<Database> d(new Database());
@@ -115,6 +175,14 @@ Result<std::shared_ptr<const Database>> Database::Open(const std::string& folder
     struct stat s;
     if (::stat(path.c_str(), &s) == 0) d->file_bytes_ += s.st_size;
     d->blocks_.push_back(std::move(block));
+  }
+  if (d->manifest_.contains("lists")) {
+    const Json& lists = d->manifest_["lists"];
+    TERN_ASSIGN(d->lists_, IvfIndex::Open(folder + kListsName));
+    const bool good = lists.is_object() && lists.contains("nprobe") && lists["nprobe"].is_number_integer() && lists["nprobe"] >= 1 && lists["nprobe"] <= d->lists_->lists();
+    if (!good || d->lists_->rows() != d->chunks() || d->lists_->dim() != settings->dim || d->lists_->metric() != settings->metric)
+      return Malformed("the lists do not belong to this database").File(folder + kListsName).Hint("Build them again with index lists");
+    d->nprobe_ = lists["nprobe"].get<int64_t>();
   }
   return std::shared_ptr<const Database>(std::move(d));
 }
@@ -161,8 +229,10 @@ std::vector<float> Database::Vector(int64_t chunk) const {
   return out;
 }
 
-Result<DatabaseWriter> DatabaseWriter::Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang) {
+Result<DatabaseWriter> DatabaseWriter::Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang, Share share) {
+  if (share.parts < 1 || share.part < 0 || share.part >= share.parts) return UsageError("the share of a build is out of range").Got(Str(share.part, "/", share.parts), "0/N to N-1/N");
   DatabaseWriter w;
+  w.share_ = share;
   w.folder_ = folder, w.settings_ = settings, w.embed_ = std::move(embed), w.gang_ = gang;
   if (settings.block_chunks < 1 || settings.block_chunks > (1 << 20)) return UsageError("the chunks of a block are out of range").Got(settings.block_chunks, Str("1 to ", 1 << 20));
   if (mode == Mode::kAppend) {
@@ -179,7 +249,7 @@ Result<DatabaseWriter> DatabaseWriter::Create(const std::string& folder, const D
     // Blocks of a killed run may be here; anything else is somebody's own.
     for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
       const std::string name = it->path().filename().string();
-      if (!name.starts_with("block-") && !name.starts_with("manifest.json") && !name.starts_with("."))
+      if (!name.starts_with("block-") && !name.starts_with("manifest.json") && !name.starts_with("lists.tivf") && !name.starts_with("."))
         return UsageError("the folder holds other files").File(folder).Where(Str("'", Printable(name, 80), "'")).Hint("Name a new folder");
     }
     if (error) return IoError(Str("cannot list the folder: ", error.message())).File(folder);
@@ -220,6 +290,12 @@ Status DatabaseWriter::FlushBlock() {
     auto opened = Block::Open(path);
     if (opened.ok() && (*opened)->dim() == settings_.dim && (*opened)->Verify().ok() && (*opened)->SameText(content_)) there = *opened;
   }
+  if (!there && block_ % share_.parts != share_.part) {  // another's
+    ++block_;
+    content_ = BlockContent();
+    document_listed_ = false;
+    return {};
+  }
   if (!there) {
     std::vector<std::string> texts;
     for (const auto& c : content_.chunks) texts.push_back(c.payload);
@@ -239,13 +315,12 @@ Status DatabaseWriter::FlushBlock() {
 
 Status DatabaseWriter::Finish(const Json& sources) {
   TERN_RETURN_IF_ERROR(FlushBlock());
+  if (share_.parts > 1) return {};
   if (blocks_.empty()) return UsageError("there is no text: the database would be empty").File(folder_);
   for (const Json& s : sources) sources_.push_back(s);
   Json manifest = {{"format", kFormat}, {"version", kVersion}, {"settings", SettingsJson(settings_)}, {"chunks", next_chunk_}, {"documents", document_ + 1}, {"blocks", blocks_}, {"sources", sources_}};
-  manifest["digest"] = Hex(DigestOf(manifest));
-  TERN_ASSIGN(FileWriter w, FileWriter::Create(folder_ + "/manifest.json"));
-  TERN_RETURN_IF_ERROR(w.Write(DumpJson(manifest) + "\n"));
-  TERN_RETURN_IF_ERROR(w.Commit());
+  TERN_RETURN_IF_ERROR(WriteManifest(folder_, std::move(manifest)));
+  std::remove((folder_ + kListsName).c_str());  // of the chunks there were before
   for (int64_t extra = block_; FileExists(PathOf(extra)); ++extra) std::remove(PathOf(extra).c_str());
   return {};
 }

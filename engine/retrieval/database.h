@@ -10,6 +10,7 @@
 
 #include "engine/base/json.h"
 #include "engine/retrieval/block.h"
+#include "engine/retrieval/ivf.h"
 
 namespace tern {
 
@@ -45,6 +46,12 @@ class Database {
   int64_t Next(int64_t chunk) const;  // the chunk that continues it in its document; -1
   std::vector<float> Vector(int64_t chunk) const;
 
+  // Inverted lists beside the blocks, or null; what they probe if nothing else is said.
+  const IvfIndex* lists() const { return lists_.get(); }
+  int64_t nprobe() const { return nprobe_; }
+  // Search through the lists (nprobe 0: as many as they were set to), or exhaustively if there are none or `exhaustive`. The metric is the database's.
+  Result<std::vector<SearchHit>> Find(std::span<const float> queries, SearchOptions options, int64_t nprobe, bool exhaustive, Gang* gang) const;
+
  private:
   friend class DatabaseWriter;
   Database() = default;
@@ -55,8 +62,20 @@ class Database {
   DatabaseSettings settings_;
   std::vector<std::shared_ptr<const Block>> blocks_;
   VectorSet vectors_;
+  std::shared_ptr<const IvfIndex> lists_;
+  int64_t nprobe_ = 0;
   int64_t file_bytes_ = 0;
 };
+
+// Builds inverted lists for a database and sets nprobe to the least power of two whose recall@10, over 200 sampled rows, reaches `recall`.
+struct ListsReport {
+  int64_t lists = 0, nprobe = 0;
+  double recall = 0;
+};
+Result<ListsReport> BuildLists(const std::string& folder, const IvfOptions& options, double recall, Gang* gang);
+
+// Adds members to a database's manifest (figures of a check).
+Status AmendManifest(const std::string& folder, const Json& members);
 
 // Builds a database, or appends to one. Blocks are complete files; a run that follows a killed one embeds only what is missing or has changed.
 class DatabaseWriter {
@@ -64,9 +83,17 @@ class DatabaseWriter {
   // Appends one vector [dim] per text, in order. The same text must give the same bits in any company.
   using Embed = std::function<Status(const std::vector<std::string>& texts, std::vector<float>* vectors)>;
   enum class Mode { kNew, kReplace, kAppend };
+  // Of `parts` runs that share the work, this one makes the blocks whose number leaves `part`: whole files, no manifest. Then the same build without parts
+  // finds them all and writes it.
+  struct Share {
+    int64_t part = 0, parts = 1;
+  };
 
   // kUsage if there is a database already (kNew), or the settings are not those of the database (kAppend). `gang` outlives it.
-  static Result<DatabaseWriter> Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang);
+  static Result<DatabaseWriter> Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang, Share share);
+  static Result<DatabaseWriter> Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang) {
+    return Create(folder, settings, mode, std::move(embed), gang, Share());
+  }
 
   Status BeginDocument(const std::string& source, const std::string& id, int64_t position);
   Status AddChunk(std::string payload);
@@ -87,6 +114,7 @@ class DatabaseWriter {
   DatabaseSettings settings_;
   Embed embed_;
   Gang* gang_ = nullptr;
+  Share share_;
   Json blocks_ = Json::array(), sources_ = Json::array();
   BlockContent content_;
   DocumentRecord current_;

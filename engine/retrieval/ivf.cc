@@ -11,16 +11,10 @@
 #include "engine/base/rng.h"
 
 namespace tern {
-namespace {
-
-constexpr std::string_view kMagic = "TERNIVF1";
-constexpr int64_t kRowsAtOnce = 256;
-constexpr int64_t kMostLists = 1 << 22;
-
-// Nearest centroid of every row, rows in pieces over the gang.
-class Assigner {
+// The centroids in panels: scores of rows, the nearest one.
+class IvfAssigner {
  public:
-  Assigner(int64_t dim, Metric metric, const std::vector<float>& centroids) : dim_(dim), lists_(static_cast<int64_t>(centroids.size()) / dim), metric_(metric), k_(Kernels()) {
+  IvfAssigner(int64_t dim, Metric metric, const std::vector<float>& centroids) : dim_(dim), lists_(static_cast<int64_t>(centroids.size()) / dim), metric_(metric), k_(Kernels()) {
     auto packed = Region::Create(*PackedBytes(DType::f32, lists_, dim));
     if (!packed.ok()) {
       status_ = packed.status();
@@ -62,6 +56,12 @@ class Assigner {
   Status status_;
 };
 
+namespace {
+
+constexpr std::string_view kMagic = "TERNIVF1";
+constexpr int64_t kRowsAtOnce = 256;
+constexpr int64_t kMostLists = 1 << 22;
+
 void Normalize(float* x, int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * x[i];
@@ -69,7 +69,7 @@ void Normalize(float* x, int64_t n) {
   for (int64_t i = 0; i < n && length > 0; ++i) x[i] = static_cast<float>(x[i] / length);
 }
 
-Status Assign(const Assigner& assigner, int64_t rows, int64_t dim, const IvfIndex::ReadRow& read, bool normalize, const CancelToken* cancel, Gang* gang, std::vector<int32_t>* list) {
+Status Assign(const IvfAssigner& assigner, int64_t rows, int64_t dim, const IvfIndex::ReadRow& read, bool normalize, const CancelToken* cancel, Gang* gang, std::vector<int32_t>* list) {
   struct Worker {
     std::vector<float> rows, scores;
     Region scratch;
@@ -114,7 +114,7 @@ Result<std::vector<float>> Train(int64_t rows, int64_t dim, const IvfIndex::Read
   for (int64_t iteration = 0; iteration < o.iterations; ++iteration) {
     if (o.metric != Metric::kL2)
       for (int64_t l = 0; l < lists; ++l) Normalize(centroids.data() + l * dim, dim);
-    Assigner assigner(dim, o.metric, centroids);
+    IvfAssigner assigner(dim, o.metric, centroids);
     TERN_RETURN_IF_ERROR(assigner.status());
     TERN_RETURN_IF_ERROR(Assign(assigner, count, dim, from_sample, false, o.cancel, gang, &list));
     std::vector<double> sum(static_cast<size_t>(lists * dim));
@@ -144,6 +144,9 @@ Result<std::vector<float>> Train(int64_t rows, int64_t dim, const IvfIndex::Read
 }
 
 }  // namespace
+
+IvfIndex::IvfIndex() = default;
+IvfIndex::~IvfIndex() = default;
 
 int64_t IvfLists(int64_t rows) {
   const double wanted = std::round(std::log2(4 * std::sqrt(static_cast<double>(std::max<int64_t>(rows, 1)))));
@@ -179,10 +182,10 @@ Result<std::shared_ptr<const IvfIndex>> IvfIndex::Build(int64_t rows, int64_t di
   std::shared_ptr<IvfIndex> x(new IvfIndex());
   x->dim_ = dim, x->metric_ = o.metric, x->type_ = o.type;
   TERN_ASSIGN(x->centroids_, Train(rows, dim, read, o, lists, gang));
-  Assigner assigner(dim, o.metric, x->centroids_);
-  TERN_RETURN_IF_ERROR(assigner.status());
+  x->coarse_ = std::make_unique<IvfAssigner>(dim, o.metric, x->centroids_);
+  TERN_RETURN_IF_ERROR(x->coarse_->status());
   std::vector<int32_t> list;
-  TERN_RETURN_IF_ERROR(Assign(assigner, rows, dim, read, o.metric == Metric::kCos, o.cancel, gang, &list));
+  TERN_RETURN_IF_ERROR(Assign(*x->coarse_, rows, dim, read, o.metric == Metric::kCos, o.cancel, gang, &list));
   x->begin_.assign(static_cast<size_t>(lists) + 1, 0);
   for (int32_t l : list) ++x->begin_[static_cast<size_t>(l) + 1];
   std::partial_sum(x->begin_.begin(), x->begin_.end(), x->begin_.begin());
@@ -217,8 +220,7 @@ Result<std::vector<SearchHit>> IvfIndex::Find(const VectorSet& rows, std::span<c
   options.metric = metric_;
   const int64_t q = static_cast<int64_t>(queries.size()) / dim_;
   // Coarse: the nearest centroids, best first, ties by the lower list.
-  Assigner assigner(dim_, metric_, centroids_);
-  TERN_RETURN_IF_ERROR(assigner.status());
+  const IvfAssigner& assigner = *coarse_;
   TERN_ASSIGN(Region scratch, Region::Create(assigner.scratch_bytes(1)));
   std::vector<float> scores(static_cast<size_t>(lists())), values(static_cast<size_t>(nprobe));
   std::vector<std::vector<int32_t>> probed(static_cast<size_t>(q));
@@ -318,6 +320,8 @@ Result<std::shared_ptr<const IvfIndex>> IvfIndex::Parse(std::span<const uint8_t>
     if (panels > r.remaining()) return Malformed("the file ends too early").Where(Str("list ", l));
   }
   if (panels != r.remaining()) return Malformed("the file has another size than its header says").Got(r.remaining(), panels);
+  x->coarse_ = std::make_unique<IvfAssigner>(x->dim_, x->metric_, x->centroids_);
+  TERN_RETURN_IF_ERROR(x->coarse_->status());
   TERN_RETURN_IF_ERROR(x->Layout());
   TERN_ASSIGN(auto data, r.Bytes(panels));
   if (panels > 0) std::memcpy(x->panels_.data(), data.data(), panels);

@@ -27,8 +27,11 @@ struct IvfOptions {
 int64_t IvfLists(int64_t rows);
 
 // Immutable; thread-safe.
+class IvfAssigner;
+
 class IvfIndex {
  public:
+  ~IvfIndex();
   using ReadRow = std::function<void(int64_t id, float* out)>;  // from any thread
   // Deterministic: the same rows give the same bytes for any number of threads. kUsage without rows or with more lists than rows.
   static Result<std::shared_ptr<const IvfIndex>> Build(int64_t rows, int64_t dim, const ReadRow& read, const IvfOptions& options, Gang* gang);
@@ -47,7 +50,7 @@ class IvfIndex {
   Result<std::vector<SearchHit>> Find(const VectorSet& rows, std::span<const float> queries, int64_t nprobe, SearchOptions options, Gang* gang) const;
 
  private:
-  IvfIndex() = default;
+  IvfIndex();
   Status Layout();  // views of the lists, from begin_, ids_ and panels_
 
   int64_t dim_ = 0;
@@ -56,6 +59,7 @@ class IvfIndex {
   std::vector<float> centroids_, squares_;  // [lists, dim]; of rows in list order
   std::vector<int64_t> begin_, ids_;        // rows of list l are begin_[l] .. begin_[l+1]-1 of ids_, ascending ids
   Region panels_;                           // each list starts at a 64-byte border of its own packed matrix
+  std::unique_ptr<IvfAssigner> coarse_;     // the centroids, packed
   VectorSet set_;                           // a block per list
   std::vector<int64_t> offset_;             // of each list in panels_
 };

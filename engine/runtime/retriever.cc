@@ -56,12 +56,12 @@ Status Retriever::Fetch(int64_t lane, int64_t chunk, std::span<const int32_t> to
   std::vector<float> query;
   TERN_RETURN_IF_ERROR(embedder_->Embed({tokenizer_->Decode(tokens)}, &query));
   SearchOptions options;
-  options.metric = database_->settings().metric, options.k = options_.neighbors, options.cancel = cancel_;
+  options.k = options_.neighbors, options.cancel = cancel_;
   if (!excluded_.empty())
     options.allowed = [&](int64_t, int64_t id) {
       return std::find(excluded_.begin(), excluded_.end(), database_->Document(database_->DocumentOf(id)).source) == excluded_.end();
     };
-  TERN_ASSIGN(auto hits, Search(database_->vectors(), query, options, gang_.get()));
+  TERN_ASSIGN(auto hits, database_->Find(query, options, 0, false, gang_.get()));
 
   std::fill(neighbors.begin(), neighbors.end(), pad_);
   std::vector<int32_t> ids;

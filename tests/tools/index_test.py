@@ -162,6 +162,37 @@ class Index(unittest.TestCase):
         self.assertEqual(code, 0, err)
         self.assertGreaterEqual(json.loads(out)["recall_at_10"], 0.99)
 
+    def test_shares_joined_are_the_whole(self):
+        for i in (2, 0, 1):
+            self.build("shared", "--block", f"{i}/3")
+            self.assertFalse(os.path.exists(f"{self.tmp}/shared/manifest.json"))
+        out, _ = self.build("shared", "--json")
+        self.assertEqual(json.loads(out)["embedded"], 0)
+        self.assertEqual(tree(f"{self.tmp}/shared"), tree(f"{self.tmp}/whole"))
+        self.build("wrong", "--block", "3/3", check=2)
+        self.build("wrong", "--block", "1", check=2)
+
+    def test_inverted_lists(self):
+        db = f"{self.tmp}/lists"
+        shutil.copytree(f"{self.tmp}/whole", db)
+        code, out, err = tern("index", "lists", db, "--lists", "8", "--json")
+        self.assertEqual(code, 0, err)
+        made = json.loads(out)
+        self.assertEqual(made["lists"], 8)
+        self.assertGreaterEqual(made["recall_at_10"], 0.95)
+        ask = ("index", "search", db, "the red fox", "--embedder", self.embedder, "--json", "-k", "5")
+        exact = [h["id"] for h in json.loads(tern(*ask, "--exact")[1])["hits"]]
+        self.assertEqual([h["id"] for h in json.loads(tern(*ask, "--nprobe", "8")[1])["hits"]], exact)
+        self.assertEqual(tern("index", "check", db, "--sample", "50")[0], 0)
+        info = json.loads(tern("index", "info", db, "--json")[1])
+        self.assertEqual((info["lists"]["count"], info["check"]["sample"]), (8, 50))
+        with open(f"{db}/lists.tivf", "r+b") as f:
+            f.seek(200)
+            f.write(b"\x55\xaa")
+        self.assertEqual(tern("index", "info", db)[0], 5)
+        os.remove(f"{db}/lists.tivf")
+        self.assertEqual(tern("index", "info", db)[0], 3)
+
     def test_mistakes_are_named(self):
         def fails(code, words, *args):
             got, _, err = tern(*args)
