@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "engine/base/file.h"
 #include "tools/input.h"
 #include "tools/model_options.h"
 #include "tools/retrieval_flags.h"
@@ -44,6 +45,7 @@ class ScoreVerb : public Command {
     options.threads = static_cast<int>(model_.threads);
     options.plans = {{window_ ? *window_ : chunk_.value_or(model->network().preferred_chunk()), LogitsMode::kTarget}};
     options.cancel = &console.cancel();
+    if (text_ && IsRegularFile(*text_)) retrieval_.exclude.push_back(*text_);  // a text must not find itself
     TERN_ASSIGN(retriever_, retrieval_.Open(model, model_.threads, console));
     if (retriever_) options.retrieval = retriever_->options();
     TERN_ASSIGN(session_, Session::Create(model, options));

@@ -263,6 +263,11 @@ class Index(unittest.TestCase):
         self.assertGreater(leak["mean"], 0.2)
         code, out, err = tern("score", model, known, "--json", *db, *[w for i in range(4) for w in ("--exclude", f"{self.tmp}/books/book{i}.txt")])
         self.assertEqual(json.loads(out)["leakage"]["longest_run"], 0, err)
+        # A file that stands in the database under its own name never finds itself.
+        code, out, err = tern("score", model, f"{self.tmp}/books/book0.txt", "--json", "--show-neighbors", *db)
+        self.assertEqual(code, 0, err)
+        self.assertNotIn("book0.txt", err)
+        self.assertIn("book1.txt", err)
         self.assertEqual(tern("run", self.embedder, "x", *db)[0], 2)
 
 
