@@ -23,10 +23,18 @@ static_assert(static_cast<int>(DType::f32) == 0 && static_cast<int>(DType::f16) 
               static_cast<int>(DType::i64) == 8 && static_cast<int>(DType::boolean) == 9);
 
 std::string_view LayoutName(Layout layout) {
-  return layout == Layout::kRows ? "rows" : "panel16";
+  switch (layout) {
+    case Layout::kRows:
+      return "rows";
+    case Layout::kPanel16:
+      return "panel16";
+    case Layout::kRowsQ8:
+      return "rows_q8";
+  }
+  return "?";
 }
 
-Result<uint64_t> StoredBytes(DType type, Layout layout, const Shape& shape) {
+Result<uint64_t> StoredBytes(DType type, Layout layout, const Shape& shape, uint32_t splits) {
   // Zero dimensions count as one here: no product of some of the dimensions may overflow later either.
   constexpr int64_t kMaxElements = int64_t{1} << 58;
   int64_t product = 1;
@@ -35,11 +43,22 @@ Result<uint64_t> StoredBytes(DType type, Layout layout, const Shape& shape) {
     if (!next || *next > kMaxElements) return Malformed(Str("the size of shape ", shape, " overflows"));
     product = *next;
   }
+  if (splits > 0 && (layout != Layout::kPanel16 || type != DType::i8))
+    return Malformed("split columns are for i8 in panel16").Got(Str(splits, " split columns"), 0);
   if (layout == Layout::kRows) return static_cast<uint64_t>(shape.elements() * DTypeBytes(type));
-  if (shape.rank() != 2) return Malformed("layout panel16 is for matrices").Got(Str("rank ", shape.rank()), 2);
-  if (type != DType::f32 && type != DType::f16 && type != DType::bf16)
-    return Malformed("layout panel16 is for f32, f16 and bf16").Got(DTypeName(type), "one of these");
-  auto bytes = PackedBytes(type, shape[0], shape[1]);
+  if (shape.rank() != 2)
+    return Malformed(Str("layout ", LayoutName(layout), " is for matrices")).Got(Str("rank ", shape.rank()), 2);
+  if (layout == Layout::kRowsQ8) {
+    if (type != DType::i8) return Malformed("layout rows_q8 is for i8").Got(DTypeName(type), "i8");
+    auto bytes = CheckedMul(shape[0], shape[1] + 4);
+    if (!bytes) return Malformed(Str("the size of shape ", shape, " overflows"));
+    return static_cast<uint64_t>(*bytes);
+  }
+  if (!HasPanelLayout(type))
+    return Malformed("layout panel16 is for f32, f16, bf16 and i8").Got(DTypeName(type), "one of these");
+  // Not more than columns: what a tensor takes stays in proportion to its shape.
+  if (splits > shape[1]) return Malformed("more columns are split than there are").Got(splits, Str("at most ", shape[1]));
+  auto bytes = PackedBytes(type, shape[0], shape[1] + splits, splits);
   if (!bytes) return Malformed(Str("the size of shape ", shape, " overflows"));
   return static_cast<uint64_t>(*bytes);
 }
@@ -224,7 +243,7 @@ class ModelFileParser {
     TERN_ASSIGN(uint8_t layout, in.Read<uint8_t>());
     TERN_ASSIGN(uint8_t rank, in.Read<uint8_t>());
     TERN_ASSIGN(uint8_t zero, in.Read<uint8_t>());
-    TERN_ASSIGN(uint32_t block, in.Read<uint32_t>());
+    TERN_ASSIGN(t->splits, in.Read<uint32_t>());
     size_t index = names_.size();
     std::string where = Str("tensor ", index);
     if (type > static_cast<uint8_t>(DType::boolean))
@@ -232,10 +251,10 @@ class ModelFileParser {
           .Where(where)
           .Got(int{type}, "at most 9")
           .Hint("A newer tern may read it");
-    if (layout > static_cast<uint8_t>(Layout::kPanel16))
+    if (layout > static_cast<uint8_t>(Layout::kRowsQ8) || layout == 2)
       return Malformed("the layout is not known")
           .Where(where)
-          .Got(int{layout}, "0 or 1")
+          .Got(int{layout}, "0, 1 or 3")
           .Hint("A newer tern may read it");
     if (rank > Shape::kMaxRank)
       return Malformed("the rank is too high").Where(where).Got(int{rank}, Str("at most ", Shape::kMaxRank));
@@ -253,7 +272,7 @@ class ModelFileParser {
     TERN_ASSIGN(t->bytes, in.Read<uint64_t>());
     TERN_ASSIGN(t->digest, in.Read<uint64_t>());
     TERN_ASSIGN(uint64_t reserved, in.Read<uint64_t>());
-    if (zero != 0 || block != 0 || reserved != 0) return Malformed("reserved bytes are not zero").Where(where);
+    if (zero != 0 || reserved != 0) return Malformed("reserved bytes are not zero").Where(where);
     names_.push_back({name_bytes, group_bytes});
     return {};
   }
@@ -321,7 +340,7 @@ class ModelFileParser {
     int last_class = 1;
     for (const TensorRecord& t : out_.tensors_) {
       Range range{"tensor", &t.name, t.offset, t.bytes};
-      auto stored = StoredBytes(t.type, t.layout, t.shape);
+      auto stored = StoredBytes(t.type, t.layout, t.shape, t.splits);
       if (!stored.ok()) return Status(stored.status()).Where(range.Name());
       if (*stored != t.bytes)
         return Malformed("the size does not follow from type and shape")

@@ -25,9 +25,9 @@
 //            tensor_count tensor records of 96 bytes:
 //               0  4  name_bytes 1..512       4  4  group_bytes 0..512
 //               8  1  type: f32 0, f16 1, bf16 2, f64 3, i8 4, u8 5, i16 6, i32 7, i64 8, boolean 9
-//               9  1  layout: rows 0, panel16 1 (2 is kept for blocks of 4-bit numbers)
+//               9  1  layout: rows 0, panel16 1, rows_q8 3 (2 is kept for blocks of 4-bit numbers)
 //              10  1  rank 0..6              11  1  zero
-//              12  4  zero (kept for the block length of quantised layouts)
+//              12  4  i8 in panel16: how many columns of the panels are split ones; else zero
 //              16 48  shape: six numbers, those beyond the rank are zero
 //              64  8  offset in the file     72  8  bytes
 //              80  8  XXH3-64 of the bytes   88  8  zero
@@ -46,10 +46,13 @@
 //      0  8  file_bytes again
 //      8  8  "TERN_END": a truncated file has none
 //
-// Layouts. `rows`: row-major, dense, any rank. `panel16` (rank 2: W [N, K] of y = W x; f32, f16, bf16): panels of 16
-// rows of W as engine/kernels/packed.h has them, f32 [N/16][K][16], 16-bit types [N/16][K/2][16][2]; N rounded up to 16
-// and, for 16-bit types, K to 2, with zeros. The layout is the same on every processor. i8 in panel16 with scales after
-// the panels is kept for the next version of this list; readers of today refuse it.
+// Layouts. `rows`: row-major, dense, any rank. `panel16` (rank 2: W [N, K] of y = W x; f32, f16, bf16, i8): panels of 16
+// rows of W as engine/kernels/packed.h has them, f32 [N/16][K][16], 16-bit types [N/16][K/2][16][2], i8 [N/16][K/4][16][4]
+// with K and its split columns, then f32 scales [N], i32 column sums [N] and the i32 source of each split column in
+// ascending order; N rounded up to 16 and K to 2 or 4, with zeros. A weight is scale times number, a number lies in
+// -127..127, a scale is finite and not negative (NaN: the source's row held what is no number). `rows_q8` (rank 2, i8):
+// each row is its f32 scale and its K numbers, without padding. Layouts are the same on every processor. Files with i8
+// in panel16 or with rows_q8 are refused by readers from before these two, which read everything else of version 1.
 //
 // Metadata, as far as the format knows it: "architecture" (string, required) and "config" (object, required) are what
 // models/ understands; "tokenizer" (object: "kind"; the data are the blob "tokenizer"), "provenance" (object),
@@ -79,12 +82,12 @@ namespace tern {
 
 inline constexpr uint32_t kModelFileVersion = 1;
 
-enum class Layout : uint8_t { kRows = 0, kPanel16 = 1 };
-std::string_view LayoutName(Layout layout);  // "rows", "panel16"
+enum class Layout : uint8_t { kRows = 0, kPanel16 = 1, kRowsQ8 = 3 };
+std::string_view LayoutName(Layout layout);  // "rows", "panel16", "rows_q8"
 
-// Bytes a tensor takes in the file. kMalformed if the shape overflows, or the type and rank do not exist in this
-// layout.
-Result<uint64_t> StoredBytes(DType type, Layout layout, const Shape& shape);
+// Bytes a tensor takes in the file. kMalformed if the shape overflows, or the type, rank or split columns do not exist
+// in this layout.
+Result<uint64_t> StoredBytes(DType type, Layout layout, const Shape& shape, uint32_t splits = 0);
 
 // 16 hexadecimal digits.
 std::string HexDigest(uint64_t digest);
@@ -94,7 +97,8 @@ struct TensorRecord {
   std::string group;  // empty: none. Members of a group are contiguous
   DType type = DType::f32;
   Layout layout = Layout::kRows;
-  Shape shape;  // logical, without padding
+  Shape shape;  // logical, without padding and split columns
+  uint32_t splits = 0;
   uint64_t offset = 0;
   uint64_t bytes = 0;
   uint64_t digest = 0;
@@ -196,6 +200,7 @@ struct TensorSpec {
   DType type = DType::f32;
   Layout layout = Layout::kRows;
   Shape shape;
+  std::vector<int32_t> split_sources = {};  // i8 in panel16: ascending (engine/kernels/packed.h)
 };
 
 struct BlobSpec {
@@ -223,12 +228,14 @@ class ModelFileWriter {
 
   // Appends rows to the tensor `index` of tensors(): f32 [count, row], row = the product of all dimensions but the
   // first; they are converted and packed as the record says, rounding to nearest even. A tensor must be complete before
-  // the next begins; a scalar is one row of 1. Only for f32, f16, bf16. kNumeric if a finite number becomes infinite in
-  // f16.
+  // the next begins; a scalar is one row of 1. Only for f32, f16, bf16 and i8 in panel16 or rows_q8. kNumeric if a
+  // finite number becomes infinite in f16.
   Status WriteRows(size_t index, const float* rows, int64_t count);
   // Appends bytes in the stored form (a tensor of an integer type, or one taken from a file of the same layout and
   // type).
   Status WriteStored(size_t index, std::span<const uint8_t> bytes);
+  // What rounding to i8 did to a tensor that WriteRows has written: |W - W'| / |W| (Frobenius); 0 for other types.
+  double RelativeError(size_t index) const;
 
   // Completes the file; every tensor must have been written (kInternal otherwise). Progress is that of the
   // verification.

@@ -1,5 +1,6 @@
 // Reading every byte of a `.tern` file once: digests, padding, non-finite numbers.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 
@@ -15,6 +16,12 @@ using namespace model_file;  // NOLINT: the constants of the specification
 namespace {
 
 constexpr uint64_t kPiece = 4 << 20;
+
+float ScaleOfRow(const int8_t* row) {  // of rows_q8
+  float scale;
+  std::memcpy(&scale, row, sizeof scale);
+  return scale;
+}
 
 bool AllZero(std::span<const uint8_t> bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](uint8_t b) { return b == 0; });
@@ -40,6 +47,32 @@ void CountNonFiniteBytes(DType type, std::span<const uint8_t> bytes, ModelFile::
   if (type == DType::f16) CountBits<uint16_t>(bytes, 0x7c00, 0x3ff, out);
   if (type == DType::bf16) CountBits<uint16_t>(bytes, 0x7f80, 0x7f, out);
   if (type == DType::f64) CountBits<uint64_t>(bytes, 0x7ff0000000000000, 0xfffffffffffff, out);
+}
+
+// Null, or what is wrong with the bytes of a tensor beside their digest.
+const char* CheckStored(const TensorRecord& t, const void* data) {
+  if (t.layout == Layout::kPanel16) {
+    const PackedMatrix m{data, t.type, t.shape[0], t.shape[1] + t.splits, t.splits};
+    if (!PaddingIsZero(m)) return "the padding of the panels is not zero";
+    return t.type == DType::i8 ? CheckQ8(m) : nullptr;
+  }
+  if (t.layout != Layout::kRowsQ8) return nullptr;
+  const auto* row = static_cast<const int8_t*>(data);
+  for (int64_t r = 0; r < t.shape[0]; ++r, row += 4 + t.shape[1]) {
+    if (const float scale = ScaleOfRow(row); scale < 0 || std::isinf(scale)) return "a scale is negative or infinite";
+    if (std::find(row + 4, row + 4 + t.shape[1], int8_t{-128}) != row + 4 + t.shape[1]) return "a number is -128";
+  }
+  return nullptr;
+}
+
+// Every number of a row counts whose scale is NaN.
+void CountScales(const TensorRecord& t, const void* data, ModelFile::NonFinite* out) {
+  const auto* row = static_cast<const int8_t*>(data);
+  const PackedMatrix m{data, t.type, t.shape[0], t.shape[1] + t.splits, t.splits};
+  for (int64_t r = 0; r < t.shape[0]; ++r) {
+    const float scale = t.layout == Layout::kPanel16 ? m.scales()[r] : ScaleOfRow(row + r * (4 + t.shape[1]));
+    if (std::isnan(scale)) out->nan += t.shape[1];
+  }
 }
 
 // One pass over the ranges of a file.
@@ -112,10 +145,9 @@ Status ModelFile::Verify(const VerifyOptions& options, std::vector<NonFinite>* n
     TERN_ASSIGN(uint64_t digest, verifier.Digest(t.offset, t.bytes, t.type, non_finite ? &counts : nullptr));
     if (digest != t.digest)
       differs("tensor", t.name, digest, t.digest);
-    else if (t.layout == Layout::kPanel16 && !PaddingIsZero({data(t), t.type, t.shape[0], t.shape[1]}))
-      return Malformed("the padding of the panels is not zero")
-          .Where(Str("tensor '", Printable(t.name), "'"))
-          .File(path_);
+    else if (const char* wrong = CheckStored(t, data(t)))
+      return Malformed(wrong).Where(Str("tensor '", Printable(t.name), "'")).File(path_);
+    if (non_finite && t.type == DType::i8 && t.layout != Layout::kRows) CountScales(t, data(t), &counts);
     if (non_finite && counts.nan + counts.infinite > 0) non_finite->push_back(std::move(counts));
   }
   TERN_RETURN_IF_ERROR(gap(bytes_.size() - kTrailerBytes, kTrailerBytes));
@@ -127,6 +159,7 @@ Status ModelFile::Verify(const VerifyOptions& options, std::vector<NonFinite>* n
 ModelFile::NonFinite ModelFile::CountNonFinite(const TensorRecord& record) const {
   NonFinite counts{record.name};
   CountNonFiniteBytes(record.type, bytes_.subspan(record.offset, record.bytes), &counts);
+  if (record.type == DType::i8 && record.layout != Layout::kRows) CountScales(record, data(record), &counts);
   return counts;
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -84,6 +85,14 @@ struct ModelFileWriter::State {
   int64_t panel_rows = 0;
   std::vector<uint8_t> packed;
 
+  // i8: what stands behind the panels, and the error.
+  std::vector<std::vector<int32_t>> split_sources;  // per tensor
+  std::vector<float> scales;
+  std::vector<int32_t> column_sums;
+  std::vector<float> split, unpacked;
+  double error = 0, norm = 0;  // of the current tensor, squared
+  std::vector<double> relative_error;
+
   std::string Table() const;
   std::string Header(const std::string& table) const;
   Status PadUpTo(uint64_t offset);  // with zeros
@@ -92,6 +101,10 @@ struct ModelFileWriter::State {
   Status PutRows(const TensorRecord& t, const float* rows, int64_t count);
   Status PutPanels(const TensorRecord& t, const float* rows, int64_t count);
   Status PutPanel(const TensorRecord& t, const float* rows, int64_t count);
+  Status PutPanelQ8(const TensorRecord& t, const float* rows, int64_t count);
+  Status PutRowsQ8(const TensorRecord& t, const float* rows, int64_t count);
+  void Compare(const float* row, int64_t k);
+  Status PutTail();
   Status EndIfComplete();
 };
 
@@ -113,7 +126,7 @@ std::string ModelFileWriter::State::Table() const {
     Append<uint8_t>(&out, static_cast<uint8_t>(t.layout));
     Append<uint8_t>(&out, static_cast<uint8_t>(t.shape.rank()));
     Append<uint8_t>(&out, 0);
-    Append<uint32_t>(&out, 0);
+    Append<uint32_t>(&out, t.splits);
     for (int i = 0; i < Shape::kMaxRank; ++i) Append<uint64_t>(&out, i < t.shape.rank() ? t.shape[i] : 0);
     Append<uint64_t>(&out, t.offset);
     Append<uint64_t>(&out, t.bytes);
@@ -146,7 +159,8 @@ std::string ModelFileWriter::State::Header(const std::string& table) const {
 namespace {
 
 // Names, sizes and order of the records; the offsets come with Place.
-Status MakeRecords(std::vector<TensorSpec> specs, std::vector<TensorRecord>* out) {
+Status MakeRecords(std::vector<TensorSpec> specs, std::vector<TensorRecord>* out,
+                   std::map<std::string, std::vector<int32_t>>* sources) {
   if (specs.size() > kMaxTensors) return UsageError("too many tensors").Got(specs.size(), Str("at most ", kMaxTensors));
   std::set<std::string_view> names;
   for (const TensorSpec& s : specs) {
@@ -157,13 +171,15 @@ Status MakeRecords(std::vector<TensorSpec> specs, std::vector<TensorRecord>* out
   }
   uint64_t total = 0;
   for (TensorSpec& s : specs) {
-    auto bytes = StoredBytes(s.type, s.layout, s.shape);
+    const auto splits = static_cast<uint32_t>(std::min<size_t>(s.split_sources.size(), UINT32_MAX));
+    auto bytes = StoredBytes(s.type, s.layout, s.shape, splits);
     auto sum = bytes.ok() ? CheckedAdd(total, *bytes) : std::nullopt;
     if (!sum || *sum > uint64_t{1} << 60)
       return UsageError(
           Str("tensor '", Printable(s.name), "': ", bytes.ok() ? "the model is too large" : bytes.status().message()));
     total = *sum;
-    out->push_back({std::move(s.name), std::move(s.group), s.type, s.layout, s.shape, 0, *bytes, 0});
+    sources->emplace(s.name, std::move(s.split_sources));
+    out->push_back({std::move(s.name), std::move(s.group), s.type, s.layout, s.shape, splits, 0, *bytes, 0});
   }
   // Classes in order; the groups in order of their first member.
   std::vector<std::string> groups;
@@ -196,7 +212,8 @@ Result<ModelFileWriter> ModelFileWriter::Create(const std::string& path, const J
   Status valid = parsed.ok() ? CheckMetadata(*parsed) : parsed.status();
   if (!valid.ok()) return UsageError(Str("metadata: ", valid.message())).File(path);
   std::vector<TensorRecord> records;
-  if (Status s = MakeRecords(std::move(tensors), &records); !s.ok()) return std::move(s).File(path);
+  std::map<std::string, std::vector<int32_t>> sources;
+  if (Status s = MakeRecords(std::move(tensors), &records, &sources); !s.ok()) return std::move(s).File(path);
   if (blobs.size() > kMaxBlobs) return UsageError("too many blobs").File(path);
   std::vector<BlobRecord> blob_records;
   std::set<std::string_view> blob_names;
@@ -223,6 +240,8 @@ Result<ModelFileWriter> ModelFileWriter::Create(const std::string& path, const J
   state->path = path;
   state->metadata = std::move(text);
   state->tensors = std::move(records);
+  for (const TensorRecord& t : state->tensors) state->split_sources.push_back(std::move(sources[t.name]));
+  state->relative_error.assign(state->tensors.size(), 0);
   state->blobs = std::move(blob_records);
   state->file_bytes = file_bytes;
   // Zeros for now, so that an unfinished file never looks like a model.
@@ -245,6 +264,9 @@ std::span<const TensorRecord> ModelFileWriter::tensors() const {
 }
 uint64_t ModelFileWriter::file_bytes() const {
   return state_->file_bytes;
+}
+double ModelFileWriter::RelativeError(size_t index) const {
+  return state_->relative_error[index];
 }
 uint64_t ModelFileWriter::digest() const {
   return state_->table_digest;
@@ -275,7 +297,9 @@ Status ModelFileWriter::State::EndIfComplete() {
   while (current < tensors.size() && bytes_done == tensors[current].bytes) {
     tensors[current].digest = digest->Digest();
     digest.emplace();
+    if (norm > 0) relative_error[current] = std::sqrt(error / norm);
     ++current;
+    error = 0, norm = 0;
     rows_done = 0, bytes_done = 0, panel_rows = 0;
   }
   return {};
@@ -297,10 +321,67 @@ Status ModelFileWriter::State::PutRows(const TensorRecord& t, const float* rows,
 
 Status ModelFileWriter::State::PutPanel(const TensorRecord& t, const float* rows, int64_t count) {
   const int64_t k = t.shape[1];
+  if (t.type == DType::i8) return PutPanelQ8(t, rows, count);
   packed.resize(static_cast<size_t>(PanelBytes(t.type, k)));
   PackPanel(t.type, rows, k, count, k, packed.data());
   TERN_RETURN_IF_ERROR(Put(packed));
   return t.type == DType::f32 || Fits(rows, count * k, t.type) ? Status() : TooLarge();
+}
+
+// One panel as a whole matrix of up to 16 rows, so that what will be read can be compared with what was given.
+Status ModelFileWriter::State::PutPanelQ8(const TensorRecord& t, const float* rows, int64_t count) {
+  const std::vector<int32_t>& sources = split_sources[current];
+  const int64_t inputs = t.shape[1], splits = t.splits, k = inputs + splits, bytes = PanelBytes(DType::i8, k);
+  split.resize(static_cast<size_t>(count * k));
+  for (int64_t r = 0; r < count; ++r) SplitWeights(rows + r * inputs, inputs, sources.data(), splits, split.data() + r * k);
+  packed.resize(static_cast<size_t>(*PackedBytes(DType::i8, 16, k, splits)));
+  auto* scale = reinterpret_cast<float*>(packed.data() + bytes);
+  auto* sum = reinterpret_cast<int32_t*>(scale + 16);
+  PackPanelQ8(split.data(), k, count, k, packed.data(), scale, sum);
+  std::copy(sources.begin(), sources.end(), sum + 16);
+  const PackedMatrix panel_matrix{packed.data(), DType::i8, count, k, splits};
+  unpacked.resize(static_cast<size_t>(inputs));
+  for (int64_t r = 0; r < count; ++r) {
+    UnpackRow(panel_matrix, r, unpacked.data());
+    Compare(rows + r * inputs, inputs);
+  }
+  scales.insert(scales.end(), scale, scale + 16);
+  column_sums.insert(column_sums.end(), sum, sum + 16);
+  return Put({packed.data(), static_cast<size_t>(bytes)});
+}
+
+Status ModelFileWriter::State::PutRowsQ8(const TensorRecord& t, const float* rows, int64_t count) {
+  const int64_t k = t.shape[1];
+  packed.resize(static_cast<size_t>(4 + k));
+  unpacked.resize(static_cast<size_t>(k));
+  for (int64_t r = 0; r < count; ++r) {
+    auto* q = reinterpret_cast<int8_t*>(packed.data() + 4);
+    const float scale = QuantizeWeights(rows + r * k, k, q);
+    std::memcpy(packed.data(), &scale, 4);
+    for (int64_t c = 0; c < k; ++c) unpacked[static_cast<size_t>(c)] = scale * q[c];
+    Compare(rows + r * k, k);
+    TERN_RETURN_IF_ERROR(Put(packed));
+  }
+  return {};
+}
+
+// Adds the squares of a row and of its difference from `unpacked`.
+void ModelFileWriter::State::Compare(const float* row, int64_t k) {
+  for (int64_t c = 0; c < k; ++c) {
+    const double given = row[c], difference = given - unpacked[static_cast<size_t>(c)];
+    if (!std::isfinite(difference)) return;  // such a row is reported by itself
+    error += difference * difference, norm += given * given;
+  }
+}
+
+// What stands behind the panels of i8.
+Status ModelFileWriter::State::PutTail() {
+  std::string tail;
+  for (float scale : scales) Append(&tail, scale);
+  for (int32_t sum : column_sums) Append(&tail, sum);
+  for (int32_t source : split_sources[current]) Append(&tail, source);
+  scales.clear(), column_sums.clear();
+  return Put(AsBytes(tail));
 }
 
 Status ModelFileWriter::State::PutPanels(const TensorRecord& t, const float* rows, int64_t count) {
@@ -309,6 +390,7 @@ Status ModelFileWriter::State::PutPanels(const TensorRecord& t, const float* row
     if (panel_rows == 0 && count - done >= 16) {
       TERN_RETURN_IF_ERROR(PutPanel(t, rows + done * k, 16));
       done += 16;
+      if (t.type == DType::i8 && rows_done + done == n) TERN_RETURN_IF_ERROR(PutTail());
       continue;
     }
     panel.resize(static_cast<size_t>(16 * k));
@@ -317,6 +399,7 @@ Status ModelFileWriter::State::PutPanels(const TensorRecord& t, const float* row
     if (panel_rows == 16 || rows_done + done == n) {
       TERN_RETURN_IF_ERROR(PutPanel(t, panel.data(), panel_rows));
       panel_rows = 0;
+      if (t.type == DType::i8 && rows_done + done == n) TERN_RETURN_IF_ERROR(PutTail());
     }
   }
   return {};
@@ -327,11 +410,14 @@ Status ModelFileWriter::WriteRows(size_t index, const float* rows, int64_t count
   if (count == 0 || (index < s.tensors.size() && s.tensors[index].bytes == 0)) return {};
   TERN_RETURN_IF_ERROR(s.Begin(index));
   const TensorRecord& t = s.tensors[index];
-  if (t.type != DType::f32 && t.type != DType::f16 && t.type != DType::bf16)
+  const bool quantised = t.type == DType::i8 && t.layout != Layout::kRows;
+  if (t.type != DType::f32 && t.type != DType::f16 && t.type != DType::bf16 && !quantised)
     return InternalError(Str("rows of numbers were written to ", DTypeName(t.type))).File(s.path);
   if (count < 0 || count > RowCount(t.shape) - s.rows_done)
     return InternalError("too many rows were written").File(s.path);
-  Status put = t.layout == Layout::kRows ? s.PutRows(t, rows, count) : s.PutPanels(t, rows, count);
+  Status put = t.layout == Layout::kPanel16  ? s.PutPanels(t, rows, count)
+               : t.layout == Layout::kRowsQ8 ? s.PutRowsQ8(t, rows, count)
+                                             : s.PutRows(t, rows, count);
   if (!put.ok()) {
     if (put.code() == Code::kNumeric)
       return std::move(put)

@@ -72,8 +72,8 @@ LseRow JoinLse(const LsePart* parts, int64_t blocks, int64_t stride);
 
 // int8 products. x is quantised per row: u = round(x / scale) + 128 in 1..255, symmetric with zero point 128, scale =
 // max|x| / 127, so that y = scale_x * scale_w[n] * (sum u q - 128 sum q). The integer sum is exact on every target, and
-// the f32 operations that follow are the same ones, so all targets give the same bits. REQUIRES: w.k <= 65536 (the sum
-// fits 32 bits).
+// the f32 operations that follow are the same ones, so all targets give the same bits. REQUIRES: w.k <= kMostQ8Columns
+// (the sum fits 32 bits).
 struct GemmQ8Call {
   const uint8_t* x = nullptr;       // [M, K'] K' = K padded to 4 (padding: 128)
   const float* x_scales = nullptr;  // [M]

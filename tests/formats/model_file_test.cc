@@ -50,6 +50,9 @@ std::vector<TensorSpec> Specs() {
       {"nothing", "", DType::f32, Layout::kPanel16, {0, 9}},
       {"ids", "", DType::i64, Layout::kRows, {3}},
       {"cube", "", DType::f16, Layout::kRows, {2, 3, 4}},
+      {"eight", "", DType::i8, Layout::kPanel16, {33, 7}},
+      {"eight.split", "", DType::i8, Layout::kPanel16, {32, 9}, {0, 3, 3, 8}},
+      {"eight.table", "", DType::i8, Layout::kRowsQ8, {19, 5}},
   };
 }
 
@@ -83,8 +86,26 @@ float Stored(const ModelFile& file, const TensorRecord& t, int64_t n, int64_t k)
   int64_t width = t.shape.rank() == 0 ? 1 : t.shape.elements() / t.shape[0];
   int64_t at = n * width + k;
   if (t.layout == Layout::kPanel16) {
-    int64_t pair = t.type == DType::f32 ? 1 : 2, padded = (t.shape[1] + pair - 1) / pair * pair;
-    at = n / 16 * padded * 16 + k / pair * 16 * pair + n % 16 * pair + k % pair;
+    int64_t pair = t.type == DType::f32 ? 1 : t.type == DType::i8 ? 4 : 2;
+    int64_t padded = (t.shape[1] + t.splits + pair - 1) / pair * pair;
+    auto place = [&](int64_t column) { return n / 16 * padded * 16 + column / pair * 16 * pair + n % 16 * pair + column % pair; };
+    at = place(k);
+    if (t.type == DType::i8) {  // the mean of all copies, times the scale
+      int64_t panels = (t.shape[0] + 15) / 16, numbers = panels * 16 * padded, sum = static_cast<int8_t>(bytes[at]), copies = 1;
+      for (int64_t e = 0; e < t.splits; ++e) {
+        int32_t source;
+        std::memcpy(&source, bytes + numbers + panels * 16 * 8 + e * 4, 4);
+        if (source == k) sum += static_cast<int8_t>(bytes[place(t.shape[1] + e)]), ++copies;
+      }
+      float scale;
+      std::memcpy(&scale, bytes + numbers + n * 4, 4);
+      return scale * static_cast<float>(sum) / static_cast<float>(copies);
+    }
+  }
+  if (t.layout == Layout::kRowsQ8) {
+    float scale;
+    std::memcpy(&scale, bytes + n * (4 + width), 4);
+    return scale * static_cast<float>(static_cast<int8_t>(bytes[n * (4 + width) + 4 + k]));
   }
   if (t.type == DType::f32) {
     float v;
@@ -157,7 +178,15 @@ TEST_CASE("a model file holds what was written") {
         float want = Value(t->name.size(), n * width + k);
         if (t->type == DType::bf16) want = Bf16ToF32(F32ToBf16(want));
         if (t->type == DType::f16) want = F16ToF32(F32ToF16(want));
-        REQUIRE(Stored(file, *t, n, k) == want);
+        if (t->type != DType::i8) {
+          REQUIRE(Stored(file, *t, n, k) == want);
+          continue;
+        }
+        float largest = 0;
+        for (int64_t c = 0; c < width; ++c) largest = std::max(largest, std::fabs(Value(t->name.size(), n * width + c)));
+        // Half a step; of m copies (column 3 stands three times) half of a step's m-th part, and the shift of their rounding.
+        const float step = largest / 127, copies = t->splits == 0 ? 1 : k == 3 ? 3 : k == 0 || k == 8 ? 2 : 1;
+        REQUIRE(std::fabs(Stored(file, *t, n, k) - want) <= 0.51f * step / copies + (copies > 1 ? 0.01f * step : 0));
       }
   }
   CHECK(file.Find("norm") == nullptr);
@@ -218,11 +247,68 @@ TEST_CASE("the writer refuses what the specification forbids") {
   CHECK(create(Metadata(), {{"", "", DType::f32, Layout::kRows, {1}}}) == Code::kUsage);
   CHECK(create(Metadata(), {{"a\n", "", DType::f32, Layout::kRows, {1}}}) == Code::kUsage);
   CHECK(create(Metadata(), {{"a", "", DType::f32, Layout::kPanel16, {1}}}) == Code::kUsage);
-  CHECK(create(Metadata(), {{"a", "", DType::i8, Layout::kPanel16, {1, 1}}}) == Code::kUsage);
+  CHECK(create(Metadata(), {{"a", "", DType::i16, Layout::kPanel16, {1, 1}}}) == Code::kUsage);
+  CHECK(create(Metadata(), {{"a", "", DType::f32, Layout::kRowsQ8, {1, 1}}}) == Code::kUsage);
+  CHECK(create(Metadata(), {{"a", "", DType::i8, Layout::kRowsQ8, {4}}}) == Code::kUsage);
+  CHECK(create(Metadata(), {{"a", "", DType::bf16, Layout::kPanel16, {1, 4}, {2}}}) == Code::kUsage);
+  CHECK(create(Metadata(), {{"a", "", DType::i8, Layout::kPanel16, {1, 1}, {0, 0}}}) == Code::kUsage);
   CHECK(create(Metadata(), {{"a", "", DType::f32, Layout::kRows, {1LL << 40, 1LL << 40}}}) == Code::kUsage);
   CHECK(create(Json::object(), {}) == Code::kUsage);
   CHECK(create({{"architecture", 3}, {"config", Json::object()}}, {}) == Code::kUsage);
   CHECK(Entries(folder) == 0);
+}
+
+// Writes one i8 tensor with a change to its stored bytes, past the writer's own rules.
+Status VerifyChanged(const ScratchFolder& folder, const TensorSpec& spec, const std::function<void(std::string*)>& change) {
+  const std::string path = folder / "good";
+  auto writer = ModelFileWriter::Create(path, Metadata(), {spec}, {});
+  REQUIRE(writer.ok());
+  std::vector<float> values(static_cast<size_t>(spec.shape.elements()));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = Value(1, static_cast<int64_t>(i));
+  REQUIRE(writer->WriteRows(0, values.data(), spec.shape[0]).ok());
+  CHECK(writer->RelativeError(0) > 1e-4);
+  CHECK(writer->RelativeError(0) < 1e-2);
+  REQUIRE(writer->Finish().ok());
+  auto file = ModelFile::Open(path, {.verify = true});
+  REQUIRE(file.ok());
+  const TensorRecord& t = (*file)->tensors()[0];
+  std::string stored(static_cast<const char*>((*file)->data(t)), t.bytes);
+  change(&stored);
+  auto changed = ModelFileWriter::Create(folder / "bad", Metadata(), {spec}, {});
+  REQUIRE(changed.ok());
+  REQUIRE(changed->WriteStored(0, {reinterpret_cast<const uint8_t*>(stored.data()), stored.size()}).ok());
+  return changed->Finish();  // verifies what it wrote
+}
+
+TEST_CASE("verify knows what int8 may hold") {
+  ScratchFolder folder;
+  const TensorSpec panels{"w", "", DType::i8, Layout::kPanel16, {33, 6}, {1, 4, 4}};
+  const int64_t numbers = 48 * 12, scales = numbers, sums = scales + 48 * 4, sources = sums + 48 * 4;
+  auto put = [](std::string* s, int64_t at, auto value) { std::memcpy(s->data() + at, &value, sizeof value); };
+  CHECK(VerifyChanged(folder, panels, [](std::string*) {}).ok());
+  struct {
+    std::function<void(std::string*)> change;
+    const char* says;
+  } cases[] = {
+      {[&](std::string* s) { put(s, 0, int8_t{-128}); }, "-128"},
+      {[&](std::string* s) { (*s)[1] ^= 1; }, "column sum"},
+      {[&](std::string* s) { put(s, sums + 4, int32_t{1 << 20}); }, "column sum"},
+      {[&](std::string* s) { put(s, scales + 8, -1.0f); }, "scale"},
+      {[&](std::string* s) { put(s, scales + 8, std::numeric_limits<float>::infinity()); }, "scale"},
+      {[&](std::string* s) { put(s, scales + 33 * 4, 1.0f); }, "padding"},
+      {[&](std::string* s) { put(s, sums + 47 * 4, int32_t{1}); }, "padding"},
+      {[&](std::string* s) { put(s, sources, int32_t{5}); }, "sources"},
+      {[&](std::string* s) { put(s, sources + 8, int32_t{6}); }, "sources"},
+      {[&](std::string* s) { put(s, sources, int32_t{-1}); }, "sources"},
+  };
+  for (const auto& c : cases) {
+    Status s = VerifyChanged(folder, panels, c.change);
+    CHECK_MESSAGE(s.message().find(c.says) != std::string::npos, c.says << ": " << s.message());
+  }
+  const TensorSpec table{"t", "", DType::i8, Layout::kRowsQ8, {3, 5}};
+  CHECK(VerifyChanged(folder, table, [](std::string*) {}).ok());
+  CHECK(VerifyChanged(folder, table, [&](std::string* s) { put(s, 9 + 4, int8_t{-128}); }).message().find("-128") != std::string::npos);
+  CHECK(VerifyChanged(folder, table, [&](std::string* s) { put(s, 9, -2.0f); }).message().find("scale") != std::string::npos);
 }
 
 TEST_CASE("numbers beyond f16 are refused, infinities and NaN pass") {
@@ -250,6 +336,11 @@ TEST_CASE("sizes that overflow are refused") {
   CHECK(StoredBytes(DType::f32, Layout::kPanel16, {17, 3}).value() == 32 * 3 * 4);
   CHECK(StoredBytes(DType::bf16, Layout::kPanel16, {17, 3}).value() == 32 * 4 * 2);
   CHECK(StoredBytes(DType::f64, Layout::kRows, {}).value() == 8);
+  CHECK(StoredBytes(DType::i8, Layout::kPanel16, {17, 3}).value() == 32 * 4 + 32 * 8);
+  CHECK(StoredBytes(DType::i8, Layout::kPanel16, {17, 3}, 2).value() == 32 * 8 + 32 * 8 + 2 * 4);
+  CHECK(!StoredBytes(DType::i8, Layout::kPanel16, {17, 3}, 4).ok());
+  CHECK(StoredBytes(DType::i8, Layout::kRowsQ8, {17, 3}).value() == 17 * 7);
+  CHECK(!StoredBytes(DType::i8, Layout::kRowsQ8, {1LL << 31, 1LL << 31}).ok());
   CHECK(StoredBytes(DType::f32, Layout::kRows, {0, 7}).value() == 0);
 }
 

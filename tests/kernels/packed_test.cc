@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "tests/kernels/guarded.h"
@@ -85,6 +86,54 @@ TEST_CASE("int8 panels: scale, integers, column sums") {
     }
     CHECK(sum == doctest::Approx(static_cast<double>(w.scales()[r]) * w.column_sums()[r]).epsilon(1e-5));
     if (largest > 0) CHECK(w.scales()[r] == largest / 127.0f);
+  }
+}
+
+TEST_CASE("int8 panels with split columns: the product stays, and the copies' mean is finer") {
+  const int64_t n = 5, inputs = 6;
+  const std::vector<int32_t> sources = {1, 1, 1, 4};
+  const int64_t splits = static_cast<int64_t>(sources.size()), k = inputs + splits;
+  std::vector<float> src(n * inputs), split(n * k), x(inputs), parts(k);
+  for (size_t i = 0; i < src.size(); ++i) src[i] = std::cos(static_cast<float>(3 * i + 1));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i) - 2.5f;
+  x[1] = 40, x[4] = -17;
+  for (int64_t r = 0; r < n; ++r) SplitWeights(src.data() + r * inputs, inputs, sources.data(), splits, split.data() + r * k);
+  SplitInputs(x.data(), inputs, sources.data(), splits, parts.data());
+  CHECK(parts[1] == 10.0f);
+  CHECK(parts[6] == 10.0f);
+  CHECK(parts[8] == 10.0f);
+  CHECK(parts[4] == -8.5f);
+  CHECK(parts[9] == -8.5f);
+  Guarded<uint8_t> bytes(*PackedBytes(DType::i8, n, k, splits));
+  PackMatrix(DType::i8, split.data(), k, n, k, bytes.data());
+  PackedMatrix w{bytes.data(), DType::i8, n, k, splits};
+  std::memcpy(const_cast<int32_t*>(w.split_sources()), sources.data(), sources.size() * 4);
+  CHECK(bytes.intact());
+  CHECK(w.inputs() == inputs);
+  CHECK(PaddingIsZero(w));
+  CHECK(CheckQ8(w) == nullptr);
+  for (int64_t r = 0; r < n; ++r) {
+    float row[inputs], largest = 0;
+    UnpackRow(w, r, row);
+    for (int64_t c = 0; c < inputs; ++c) largest = std::max(largest, std::fabs(src[r * inputs + c]));
+    const float step = largest / 127;
+    for (int64_t c = 0; c < inputs; ++c) {
+      const float copies = c == 1 ? 4 : c == 4 ? 2 : 1;
+      // At the largest weight itself half of the copies are cut off at 127: half a step's m-th part more at most.
+      CHECK(std::fabs(row[c] - src[r * inputs + c]) <= step * (0.51f / copies + (copies > 1 ? 0.26f : 0.0f) * (std::fabs(src[r * inputs + c]) > 0.99f * largest)));
+    }
+    // What the integer product sees, in floating point: sum over all stored columns.
+    double product = 0, expected = 0;
+    for (int64_t c = 0; c < k; ++c) {
+      const auto* panel = static_cast<const int8_t*>(w.panel(0));
+      product += static_cast<double>(w.scales()[r]) * panel[(c / 4 * 16 + r) * 4 + c % 4] * parts[static_cast<size_t>(c)];
+    }
+    for (int64_t c = 0; c < inputs; ++c) expected += static_cast<double>(row[c]) * x[static_cast<size_t>(c)];
+    CHECK(product == doctest::Approx(expected).epsilon(1e-5));
+  }
+  for (int32_t bad : {-1, 6, 100}) {
+    const_cast<int32_t*>(w.split_sources())[3] = bad;
+    CHECK(CheckSplitSources(w) != nullptr);
   }
 }
 
