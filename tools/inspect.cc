@@ -34,9 +34,9 @@ class Inspect : public Command {
   }
 
  private:
-  // Parameters as the network applies them: a shared tensor counts once for every operation that uses it.
+  // Parameters as the network applies them in its largest entry: a shared tensor counts once for every operation that uses it.
   static Result<int64_t> CountUsed(const Network& network) {
-    int64_t used = 0;
+    int64_t most = 0;
     for (const std::string& entry : network.entries()) {
       Builder b;
       EntryOptions options;
@@ -44,12 +44,14 @@ class Inspect : public Command {
       network.Build(options, b);
       TERN_RETURN_IF_ERROR(b.status());
       const Graph& g = b.graph();
+      int64_t used = 0;
       for (const Op& op : g.ops)
         for (int32_t input : op.inputs)
           if (input >= 0 && g.values[static_cast<size_t>(g.Root(input))].weight >= 0)
             used += g.weights[static_cast<size_t>(g.values[static_cast<size_t>(g.Root(input))].weight)].shape.elements();
+      most = std::max(most, used);
     }
-    return used;
+    return most;
   }
 
   void Print(Console& console, const Model& model) const {

@@ -79,11 +79,13 @@ Value Builder::SharedTable(std::string_view name, int64_t entries, int64_t width
   return v;
 }
 
-void Builder::Use(Value v, bool multiplied) {
+void Builder::Use(Value v, bool multiplied, bool int8) {
   if (!v.valid()) return;
   int32_t w = graph_.values[static_cast<size_t>(v.id)].weight;
   if (w < 0) return;
-  (multiplied ? graph_.weights[static_cast<size_t>(w)].multiplied : graph_.weights[static_cast<size_t>(w)].looked_up) = true;
+  WeightSpec& spec = graph_.weights[static_cast<size_t>(w)];
+  (multiplied ? spec.multiplied : spec.looked_up) = true;
+  if (!int8) spec.no_int8 = true;
 }
 
 int32_t Builder::State(std::string_view name, StateSpec spec) {
@@ -123,10 +125,10 @@ Value Builder::Embed(Value ids, const std::vector<Cluster>& clusters, int64_t wi
   EmbedOp op{static_cast<int>(clusters.size()), !clusters.empty() && clusters[0].projection.valid(), scale};
   std::vector<Value> in{ids};
   for (const Cluster& c : clusters) {
-    Use(c.weight, false);
+    Use(c.weight, false, true);
     in.push_back(c.weight);
     if (op.projected) {
-      Use(c.projection, true);
+      Use(c.projection, true, true);
       in.push_back(c.projection);
       Check(extent(c.projection) == Extent{width, extent(c.weight).cols}, "embed", "the projection does not fit its table");
     } else {
@@ -137,7 +139,7 @@ Value Builder::Embed(Value ids, const std::vector<Cluster>& clusters, int64_t wi
 }
 
 Value Builder::MatMul(Value x, Value w, Value bias, Activation activation) {
-  Use(w, true);
+  Use(w, true, true);
   Check(extent(x).cols == extent(w).cols, "matmul", Str("x has ", extent(x).cols, " columns, W ", extent(w).cols));
   std::vector<Value> in{x, w};
   if (bias.valid()) in.push_back(bias), Check(extent(bias).cols == extent(w).rows.scale, "matmul", "the bias does not fit");

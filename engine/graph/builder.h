@@ -107,7 +107,7 @@ class Builder {
   Value Weight(std::string_view name, Shape shape, Role role);
   Value AddOp_(OpSpec spec, std::vector<Value> inputs, Extent extent, int32_t state = -1, bool opaque = false);
   std::vector<Value> SoftmaxInputs(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, SoftmaxSpec* spec, int64_t* vocabulary);
-  void Use(Value v, bool multiplied);
+  void Use(Value v, bool multiplied, bool int8 = false);  // int8: the op has a form for weights of eight bits
   bool Check(bool condition, std::string_view op, std::string_view what);
 
   Graph graph_;

@@ -53,6 +53,7 @@ struct WeightSpec {
   Shape shape;
   Role role;      // what the first asker said
   bool multiplied = false, looked_up = false;  // a tied table is both
+  bool no_int8 = false;                        // an op reads it that has no int8 form
 };
 
 // How a state changes with new tokens (design: reset, fork, save and restore work alike on all of them).

@@ -203,7 +203,7 @@ const char* CheckQ8(const PackedMatrix& w) {
   if (const char* wrong = CheckSplitSources(w)) return wrong;
   for (int64_t r = 0; r < w.n; ++r) {
     const auto* panel = static_cast<const int8_t*>(w.panel(r / kPanelColumns));
-    int32_t sum = 0;
+    int64_t sum = 0;
     for (int64_t c = 0; c < w.k; ++c) {
       const int8_t q = panel[PanelIndex(DType::i8, r % kPanelColumns, c)];
       if (q == -128) return "a number is -128";

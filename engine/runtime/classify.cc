@@ -34,12 +34,14 @@ Result<std::unique_ptr<Classifier>> Classifier::Create(std::shared_ptr<const Mod
   const std::string path = model->file().path();
   TERN_ASSIGN(c->session_, EncoderSession::Create(model, options));
   const EncoderHead head = c->session_->network().encoder().head;
-  if (head != EncoderHead::kSequence && head != EncoderHead::kToken) return UsageError("the model has no classification head").File(path);
+  if (head != EncoderHead::kSequence && head != EncoderHead::kToken && head != EncoderHead::kChoice) return UsageError("the model has no classification head").File(path);
   TERN_ASSIGN(c->tokenizer_, model->NeedTokenizer());
   return c;
 }
 
 bool Classifier::per_token() const { return session_->network().encoder().head == EncoderHead::kToken; }
+
+bool Classifier::chooses() const { return session_->network().encoder().head == EncoderHead::kChoice; }
 
 std::string Classifier::LabelName(int64_t label) const {
   const auto& labels = session_->network().encoder().labels;
@@ -64,6 +66,27 @@ Result<std::vector<std::vector<LabelScore>>> Classifier::Classify(const std::vec
     return {};
   }));
   return out;
+}
+
+Result<std::vector<LabelScore>> Classifier::Choose(const std::string& text, const std::vector<std::string>& choices) {
+  if (choices.empty()) return UsageError("there is nothing to choose from");
+  EncodeOptions options;
+  options.max_length = session_->longest();
+  std::vector<Encoding> encodings;
+  for (const std::string& choice : choices) {
+    TERN_ASSIGN(Encoding e, tokenizer_->EncodePair(text, choice, options));
+    encodings.push_back(std::move(e));
+  }
+  std::vector<float> scores;
+  TERN_RETURN_IF_ERROR(ForBatches(encodings, kBatchRows, [&](size_t begin, size_t end) -> Status {
+    std::vector<EncoderInput> batch;
+    for (size_t i = begin; i < end; ++i) batch.push_back(InputOf(encodings[i]));
+    TERN_RETURN_IF_ERROR(session_->Run(batch));
+    const Operand& logits = session_->output("logits");
+    for (int64_t r = 0; r < logits.rows; ++r) scores.push_back(logits.f32()[r * logits.stride]);
+    return {};
+  }));
+  return Ranked(session_->model().kernels(), scores.data(), static_cast<int64_t>(scores.size()));
 }
 
 Result<std::vector<TokenLabel>> Classifier::ClassifyTokens(const std::string& text) {

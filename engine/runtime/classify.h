@@ -1,4 +1,4 @@
-// Classification: of whole texts (or pairs), and of their tokens.
+// Classification: of whole texts (or pairs), of their tokens, and the choice among several continuations.
 #pragma once
 
 #include <memory>
@@ -22,9 +22,10 @@ struct TokenLabel {
 
 class Classifier {
  public:
-  // kUsage if the model has neither a sequence nor a token classification head; kMalformed without a tokenizer.
+  // kUsage if the model has no sequence, token or multiple-choice head; kMalformed without a tokenizer.
   static Result<std::unique_ptr<Classifier>> Create(std::shared_ptr<const Model> model, int threads, const CancelToken* cancel);
   bool per_token() const;
+  bool chooses() const;  // a multiple-choice head: Choose alone
   std::string LabelName(int64_t label) const;  // from the config, else LABEL_n
 
   struct Request {
@@ -33,6 +34,9 @@ class Classifier {
   };
   // Sequence heads: for every request all labels, likeliest first. Texts longer than the model takes are cut.
   Result<std::vector<std::vector<LabelScore>>> Classify(const std::vector<Request>& requests);
+  // Multiple-choice heads (Hugging Face ForMultipleChoice): every choice as the pair (text, choice), a softmax over all of them; likeliest first, labels count
+  // the choices. kUsage without choices.
+  Result<std::vector<LabelScore>> Choose(const std::string& text, const std::vector<std::string>& choices);
   // Token heads: the likeliest label of every token of one text.
   Result<std::vector<TokenLabel>> ClassifyTokens(const std::string& text);
 

@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <set>
 
 #include "engine/base/checked.h"
+#include "engine/runtime/calibrate.h"
 #include "engine/runtime/weight_source.h"
 #include "formats/sentence_folder.h"
 #include "formats/tokenizer.h"
+#include "models/encoder.h"
 #include "models/registry.h"
 
 namespace tern {
@@ -20,22 +23,35 @@ constexpr int64_t kTransposedNumbers = 8 << 20;  // of ours, for which the whole
 constexpr uint64_t kReleaseBytes = 32 << 20;     // of source read before its pages go back
 
 struct Target {
-  DType type;
+  DType type;  // i8: q8
   bool as_source;
 };
 
+std::string TypeName(DType type) {
+  return type == DType::i8 ? "q8" : std::string(DTypeName(type));
+}
+
 Result<Target> ParseType(const std::string& name) {
   if (name.empty()) return Target{DType::f32, true};
-  for (DType type : {DType::f32, DType::bf16, DType::f16})
-    if (name == DTypeName(type)) return Target{type, false};
-  if (name == "q8" || name == "q4")
-    return UsageError(Str("--type ", name, " is reserved for a later release")).Hint("Choose f32, bf16 or f16");
-  return UsageError(Str("--type '", Printable(name, 32), "' is unknown")).Hint("Choose f32, bf16 or f16");
+  for (DType type : {DType::f32, DType::bf16, DType::f16, DType::i8})
+    if (name == TypeName(type)) return Target{type, false};
+  if (name == "q4")
+    return UsageError(Str("--type ", name, " is reserved for a later release")).Hint("Choose f32, bf16, f16 or q8");
+  return UsageError(Str("--type '", Printable(name, 32), "' is unknown")).Hint("Choose f32, bf16, f16 or q8");
 }
 
 bool Chosen(const WeightSpec& w) {
   return w.role != Role::kVector;
 }  // follows --type
+
+// The type of a weight in a q8 file. Eight bits for what most bytes and operations are: tables, and matrices whose ops
+// have an int8 form. What has few rows (heads, routers, token types) is nothing to the file's size and all to the answer:
+// f32. The rest (tables of an adaptive softmax, experts) keeps 16 bits.
+DType TypeInQ8(const WeightSpec& w) {
+  constexpr int64_t kFewRows = 32, kFewColumns = 16;
+  if (w.shape.rank() < 2 || w.shape[-2] < kFewRows || w.shape[-1] < kFewColumns) return DType::f32;
+  return w.no_int8 || w.shape.rank() != 2 || 2 * w.shape[1] > kMostQ8Columns ? DType::bf16 : DType::i8;
+}
 
 // One conversion, step by step in the order of Run().
 class Conversion {
@@ -106,10 +122,17 @@ class Conversion {
 
   Status ChooseType() {
     std::set<DType> types = SourceTypes();
+    if (types.contains(DType::i8)) {  // only a .tern file of ours holds such
+      if (target_.as_source) target_.type = DType::i8;
+      report_.type = TypeName(target_.type);
+      if (target_.type == DType::i8) return {};
+      return UsageError(Str("the source keeps q8: what rounding took away does not come back as ", report_.type))
+          .Hint("Convert the original checkpoint instead");
+    }
     const bool one_half = types.size() == 1 && (types.contains(DType::bf16) || types.contains(DType::f16));
     if (target_.as_source && one_half) target_.type = *types.begin();
-    report_.type = std::string(DTypeName(target_.type));
-    if (source_->model_file() && one_half && target_.type != *types.begin())
+    report_.type = TypeName(target_.type);
+    if (source_->model_file() && one_half && target_.type != *types.begin() && target_.type != DType::i8)
       return UsageError(Str("the source keeps ", DTypeName(*types.begin()),
                             ": what rounding took away does not come back as ", report_.type))
           .Hint("Convert the original checkpoint instead");
@@ -176,7 +199,48 @@ class Conversion {
     return out;
   }
 
+  // Whether the source is a file whose tensors are taken byte for byte.
+  bool Copies() const {
+    const ModelFile* file = source_->model_file();
+    return file && target_.type == DType::i8 && SourceTypes().contains(DType::i8);
+  }
+
+  // How a tensor of ours is stored: as the source has it, or by the rule, with the columns split that need it.
+  void Store(TensorSpec* spec) const {
+    if (Copies()) {
+      const ModelFile& file = *source_->model_file();
+      const TensorRecord& t = *file.Find(spec->name);
+      spec->type = t.type, spec->layout = t.layout;
+      const PackedMatrix m{file.data(t), t.type, t.shape[0], t.shape[1] + t.splits, t.splits};
+      if (t.splits > 0) spec->split_sources.assign(m.split_sources(), m.split_sources() + t.splits);
+      return;
+    }
+    auto found = columns_.of.find(spec->name);
+    if (found != columns_.of.end() && spec->type == DType::i8 && spec->layout == Layout::kPanel16)
+      spec->split_sources = ChooseSplits(found->second);
+  }
+
+  // Measures the network in f32 before its weights become eight bits. A foreign checkpoint is converted first, into a
+  // file beside the output that is gone as soon as it is open.
+  Status Calibrate() {
+    std::string path = options_.source;
+    if (!source_->model_file()) {
+      path = options_.output + ".f32";
+      ConvertOptions plain = options_;
+      plain.type = "f32", plain.output = path, plain.log = nullptr;
+      ConvertReport unused;
+      TERN_RETURN_IF_ERROR(Conversion(plain, cancel_, {}, &unused).Run());
+    }
+    auto model = Model::Open(path);
+    if (!source_->model_file()) std::remove(path.c_str());
+    if (!model.ok()) return model.status();
+    TERN_ASSIGN(columns_, MeasureColumns(*model, cancel_));
+    return {};
+  }
+
   Status Write() {
+    if (target_.type == DType::i8 && !Copies() && dynamic_cast<const EncoderNetwork*>(network_.get()))
+      TERN_RETURN_IF_ERROR(Calibrate());
     std::vector<TensorSpec> specs;
     std::map<std::string, Piece> pieces;
     for (const ConvertPlan::Tensor& t : plan_.tensors) {
@@ -185,6 +249,7 @@ class Conversion {
       for (size_t e = 0; e < stored.size(); ++e) {
         pieces[stored[e].name] = {&t,
                                   stored.size() > 1 || weight.role == Role::kExperts ? static_cast<int64_t>(e) : -1};
+        Store(&stored[e]);
         specs.push_back(std::move(stored[e]));
       }
       report_.parameters += weight.shape.elements();
@@ -194,6 +259,7 @@ class Conversion {
     report_.file_bytes = writer.file_bytes();
     for (size_t i = 0; i < writer.tensors().size(); ++i)
       TERN_RETURN_IF_ERROR(WriteTensor(writer, i, pieces.at(writer.tensors()[i].name)));
+    ReportErrors(writer);
     TERN_RETURN_IF_ERROR(CompareTwins());
     TERN_RETURN_IF_ERROR(source_->CheckUnchanged());
     for (const std::string& name : report_.non_finite)
@@ -203,6 +269,13 @@ class Conversion {
     TERN_RETURN_IF_ERROR(writer.Finish(cancel_, verifying));
     report_.digest = writer.digest();
     return {};
+  }
+
+  void ReportErrors(const ModelFileWriter& writer) {
+    for (size_t i = 0; i < writer.tensors().size(); ++i)
+      if (writer.RelativeError(i) > 0) report_.errors.push_back({writer.tensors()[i].name, writer.RelativeError(i)});
+    std::stable_sort(report_.errors.begin(), report_.errors.end(),
+                     [](const auto& a, const auto& b) { return a.relative > b.relative; });
   }
 
   // A checkpoint that was trained untied, with a config that says tied, would lose half of its table silently.
@@ -239,6 +312,10 @@ class Conversion {
 
   Status WriteTensor(ModelFileWriter& writer, size_t index, const Piece& piece) {
     const TensorRecord& record = writer.tensors()[index];
+    if (Copies()) {
+      const ModelFile& file = *source_->model_file();
+      return writer.WriteStored(index, {static_cast<const uint8_t*>(file.data(*file.Find(record.name))), record.bytes});
+    }
     const int64_t rows = record.shape.rank() == 0 ? 1 : record.shape[0];
     const int64_t width = rows == 0 ? 0 : record.shape.elements() / rows;
     const bool transposed =
@@ -341,6 +418,7 @@ class Conversion {
   std::vector<WeightSpec> manifest_;
   Import import_;
   ConvertPlan plan_;
+  ColumnMaxima columns_;
   Json tokenizer_ = Json::object();
   std::vector<BlobSpec> blobs_;
   std::vector<float> buffer_, scratch_;
@@ -351,6 +429,7 @@ class Conversion {
 
 std::vector<TensorSpec> StoredAs(const WeightSpec& weight, DType type) {
   if (weight.role == Role::kVector) return {{weight.name, "", DType::f32, Layout::kRows, weight.shape}};
+  if (type == DType::i8) type = TypeInQ8(weight);
   if (weight.role == Role::kExperts && weight.shape.rank() == 3) {
     std::vector<TensorSpec> out;
     const size_t dot = weight.name.rfind('.');
@@ -361,7 +440,8 @@ std::vector<TensorSpec> StoredAs(const WeightSpec& weight, DType type) {
     return out;
   }
   const bool panels = weight.multiplied && weight.shape.rank() == 2;
-  return {{weight.name, "", type, panels ? Layout::kPanel16 : Layout::kRows, weight.shape}};
+  const Layout rows = type == DType::i8 ? Layout::kRowsQ8 : Layout::kRows;
+  return {{weight.name, "", type, panels ? Layout::kPanel16 : rows, weight.shape}};
 }
 
 Status Convert(const ConvertOptions& options, const CancelToken* cancel, const ProgressFn& progress,

@@ -117,7 +117,7 @@ class Planner {
     bool types = true;
     for (const ConvertPlan::Part& part : tensor->parts) {
       const SourceTensor& t = source_[part.source];
-      if (IsFloat(t.type)) continue;
+      if (IsFloat(t.type) || t.q8) continue;
       types = false;
       plan_.problems.push_back(
           {Kind::kWrongType, t.name,

@@ -24,7 +24,8 @@ struct ScratchOf {
     return r ? r->type : DType::f32;
   }
   int64_t Product(size_t weight, int64_t rows) const {
-    return MatMulScratchBytes(TypeOf(weight), rows, in(weight).extent.cols, threads);
+    const TensorRecord* r = model.Find(in(weight).name).record;
+    return MatMulScratchBytes(TypeOf(weight), rows, in(weight).extent.cols + (r ? r->splits : 0), threads);
   }
   int64_t Softmax(const SoftmaxSpec& s, bool target) const {
     return SoftmaxScratchBytes(g, op, s, target, threads, [this](size_t i) { return TypeOf(i); });

@@ -151,6 +151,7 @@ int64_t ScratchBytes(const LocalWindowsOp& op, int threads);
 // scratch: MatMulScratchBytes of at least these rows.
 void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const BoundWeight& w, const float* bias, Activation activation, float* y,
                     int64_t y_stride, uint8_t* scratch);
+// k: columns as they are stored, split ones of i8 included.
 int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads);
 PackedMatrix Packed(const BoundWeight& w);
 

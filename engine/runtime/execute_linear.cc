@@ -12,7 +12,9 @@ namespace tern {
 static_assert(static_cast<int>(Activation::kGelu) == static_cast<int>(Epilogue::kGelu) && static_cast<int>(Activation::kTanh) == static_cast<int>(Epilogue::kTanh),
               "the graph's activations are the kernels' epilogues, in one order");
 
-PackedMatrix Packed(const BoundWeight& w) { return {w.data, w.record->type, w.record->shape[0], w.record->shape[1]}; }
+PackedMatrix Packed(const BoundWeight& w) {
+  return {w.data, w.record->type, w.record->shape[0], w.record->shape[1] + w.record->splits, w.record->splits};
+}
 
 namespace {
 
@@ -21,6 +23,14 @@ void LookUp(const KernelTable& kernels, const BoundWeight& table, int64_t id, fl
   const TensorRecord& r = *table.record;
   if (r.layout == Layout::kPanel16) return UnpackRow(Packed(table), id, out);
   const int64_t width = r.shape[1];
+  if (r.layout == Layout::kRowsQ8) {
+    const uint8_t* row = static_cast<const uint8_t*>(table.data) + id * (4 + width);
+    float scale;
+    std::memcpy(&scale, row, sizeof scale);
+    const auto* q = reinterpret_cast<const int8_t*>(row + 4);
+    for (int64_t c = 0; c < width; ++c) out[c] = scale * static_cast<float>(q[c]);
+    return;
+  }
   const uint8_t* row = static_cast<const uint8_t*>(table.data) + id * width * DTypeBytes(r.type);
   if (r.type == DType::f32) std::memcpy(out, row, static_cast<size_t>(width) * 4);
   else if (r.type == DType::bf16) kernels.bf16_to_f32(reinterpret_cast<const uint16_t*>(row), width, out);
@@ -36,13 +46,69 @@ void ForRows(const OpCall& call, int64_t rows, F&& f) {
   });
 }
 
+// Rows of x as eight bits; `split` [K] for each worker is a row with its split columns.
+struct QuantisedRows {
+  uint8_t* u = nullptr;
+  float* scales = nullptr;
+  float* split = nullptr;
+  int64_t stride = 0, split_stride = 0, bytes = 0;
+};
+QuantisedRows CarveQuantised(uint8_t* base, int64_t rows, int64_t k, int threads) {
+  QuantisedRows q;
+  q.stride = RoundUp(k, 64);
+  if (q.stride % 1024 == 0) q.stride += 64;  // rows a multiple of 4096 bytes apart would collide in L1
+  q.split_stride = RoundUp(k, 16);
+  Carve carve(base);
+  q.u = carve.Take<uint8_t>(rows * q.stride);
+  q.scales = carve.Take<float>(rows);
+  q.split = carve.Take<float>(q.split_stride * threads);
+  q.bytes = carve.bytes();
+  return q;
+}
+
+// The same product over int8 panels: rows are quantised by what they hold, then multiplied as integers. The sums are exact, so the bits depend on no split.
+void ParallelMatMulQ8(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const PackedMatrix& w, const float* bias, Activation activation, float* y,
+                      int64_t y_stride, uint8_t* scratch) {
+  const QuantisedRows q = CarveQuantised(scratch, rows, w.k, call.threads);
+  const int64_t per_chunk = rows * w.k < (1 << 15) ? rows : std::max<int64_t>(1, CeilDiv(rows, 4 * call.threads));
+  call.run.gang->For(CeilDiv(rows, per_chunk), [&](int64_t chunk, int worker) {
+    for (int64_t r = chunk * per_chunk; r < std::min(rows, (chunk + 1) * per_chunk); ++r) {
+      const float* row = x + r * x_stride;
+      if (w.splits > 0) {
+        float* split = q.split + worker * q.split_stride;
+        SplitInputs(row, w.inputs(), w.split_sources(), w.splits, split);
+        row = split;
+      }
+      call.kernels().quantize_row(row, w.k, q.u + r * q.stride, q.scales + r);
+    }
+  });
+  const ProductSplit split = SplitProduct(rows, w.n, CeilDiv(w.k, 4), CeilDiv(q.stride, 4), call.threads);  // four products cost what one does in f32
+  call.run.gang->For(split.panel_chunks * split.row_chunks, [&](int64_t chunk, int) {
+    if (call.run.cancel && call.run.cancel->cancelled()) return;
+    const int64_t panel = chunk / split.row_chunks * split.panel_step, row = chunk % split.row_chunks * split.row_step;
+    GemmQ8Call g;
+    g.x = q.u + row * q.stride, g.ldx = q.stride, g.x_scales = q.scales + row;
+    g.m = std::min(rows - row, split.row_step);
+    g.w = w;
+    g.panel_begin = panel, g.panel_end = std::min(w.panels(), panel + split.panel_step);
+    g.bias = bias;
+    g.epilogue = static_cast<Epilogue>(activation);
+    g.y = y + row * y_stride, g.ldy = y_stride;
+    call.kernels().gemm_q8(g);
+  });
+}
+
 }  // namespace
 
-int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads) { return RoundUp(GemmScratchBytes(type, rows, k), 64) * threads; }
+int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads) {
+  if (type == DType::i8) return CarveQuantised(nullptr, rows, k, threads).bytes;
+  return RoundUp(GemmScratchBytes(type, rows, k), 64) * threads;
+}
 
 void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const BoundWeight& w, const float* bias, Activation activation, float* y,
                     int64_t y_stride, uint8_t* scratch) {
   const PackedMatrix packed = Packed(w);
+  if (packed.type == DType::i8) return ParallelMatMulQ8(call, x, x_stride, rows, packed, bias, activation, y, y_stride, scratch);
   const int64_t scratch_bytes = RoundUp(GemmScratchBytes(packed.type, rows, packed.k), 64);
   const ProductSplit split = SplitProduct(rows, packed.n, packed.k, x_stride, call.threads);
   call.run.gang->For(split.chunks(), [&](int64_t chunk, int worker) {

@@ -31,13 +31,33 @@ Result<std::shared_ptr<const Model>> Model::Open(const std::string& path, const 
     if (blob.name != "tokenizer") continue;
     TERN_ASSIGN(auto bytes, m->file_->Blob("tokenizer"));
     auto tokenizer = Tokenizer::Deserialize(bytes);
-    if (!tokenizer.ok()) return Status(tokenizer.status()).Where("tokenizer").File(path);
+    if (!tokenizer.ok()) return Status(tokenizer.status().code(), Str("the tokenizer in the file cannot be read: ", tokenizer.status().message())).File(path);
     m->tokenizer_ = std::move(tokenizer).value();
     if (m->tokenizer_->vocab_size() > m->network_->vocab_size())
       Log(options.log, LogLevel::kWarning, Str("the tokenizer has ", m->tokenizer_->vocab_size(), " ids, the model ", m->network_->vocab_size()));
   }
   return std::shared_ptr<const Model>(std::move(m));
 }
+
+namespace {
+
+// Whether the ops that read a weight can read it as it is stored.
+Status CheckStorage(const WeightSpec& w, const TensorRecord& r, const void* data) {
+  const bool q8 = r.type == DType::i8;
+  const Layout expected = w.multiplied ? Layout::kPanel16 : q8 && w.role != Role::kVector ? Layout::kRowsQ8 : Layout::kRows;
+  if (r.layout != expected) return Malformed("a tensor has the wrong layout").Got(LayoutName(r.layout), LayoutName(expected));
+  const bool half = r.type == DType::f16 || r.type == DType::bf16, vector = w.role == Role::kVector;
+  if (r.type != DType::f32 && (vector || !(half || (q8 && !w.no_int8))))
+    return Malformed("a tensor has a type it cannot have").Got(DTypeName(r.type), vector ? "f32" : w.no_int8 ? "f32, f16 or bf16" : "f32, f16, bf16 or i8");
+  if (!q8 || !w.multiplied) return {};
+  if (r.shape[1] + r.splits > kMostQ8Columns)
+    return Malformed("a tensor has more columns than eight bits can sum").Got(r.shape[1] + r.splits, Str("at most ", kMostQ8Columns));
+  // Indices: the only data of a tensor that must be right before use.
+  if (const char* wrong = CheckSplitSources({data, r.type, r.shape[0], r.shape[1] + r.splits, r.splits})) return Malformed(wrong);
+  return {};
+}
+
+}  // namespace
 
 // Every tensor the architecture asks for must be there in the right shape and layout, and no other.
 Status Model::Bind() {
@@ -48,10 +68,7 @@ Status Model::Bind() {
     const TensorRecord* r = file_->Find(w.name);
     if (!r) return Malformed("a tensor of this architecture is missing").Where(Str("tensor '", w.name, "'")).Hint("Convert the model again");
     if (!(r->shape == w.shape)) return Malformed("a tensor has the wrong shape").Where(Str("tensor '", w.name, "'")).Got(r->shape, w.shape);
-    bool panel = r->layout == Layout::kPanel16;
-    if (w.multiplied != panel) return Malformed("a tensor has the wrong layout").Where(Str("tensor '", w.name, "'")).Got(LayoutName(r->layout), w.multiplied ? "panel16" : "rows");
-    bool good_type = r->type == DType::f32 || (w.role != Role::kVector && (r->type == DType::f16 || r->type == DType::bf16));
-    if (!good_type) return Malformed("a tensor has a type it cannot have").Where(Str("tensor '", w.name, "'")).Got(DTypeName(r->type), w.role == Role::kVector ? "f32" : "f32, f16 or bf16");
+    if (Status fits = CheckStorage(w, *r, file_->data(*r)); !fits.ok()) return std::move(fits).Where(Str("tensor '", w.name, "'"));
     weight_bytes_ += static_cast<int64_t>(r->bytes);
   }
   for (const TensorRecord& r : file_->tensors())

@@ -40,7 +40,7 @@ class OwnSource : public WeightSource {
  public:
   explicit OwnSource(std::shared_ptr<const ModelFile> file) : file_(std::move(file)), config_(file_->config()) {
     config_["architecture"] = file_->architecture();
-    for (const TensorRecord& t : file_->tensors()) tensors_.push_back({t.name, t.type, t.shape});
+    for (const TensorRecord& t : file_->tensors()) tensors_.push_back({t.name, t.type, t.shape, t.type == DType::i8 && t.layout != Layout::kRows});
   }
   const Json& config() const override { return config_; }
   std::string container() const override { return "tern"; }
@@ -51,7 +51,7 @@ class OwnSource : public WeightSource {
   Status ReadF32(const SourceTensor& source, int64_t first, int64_t rows, float* out) const override {
     const TensorRecord* t = file_->Find(source.name);
     if (t->layout == Layout::kPanel16) {
-      PackedMatrix matrix{file_->data(*t), t->type, t->shape[0], t->shape[1]};
+      PackedMatrix matrix{file_->data(*t), t->type, t->shape[0], t->shape[1] + t->splits, t->splits};
       for (int64_t r = 0; r < rows; ++r) UnpackRow(matrix, first + r, out + r * t->shape[1]);
       return {};
     }

@@ -17,6 +17,7 @@ struct SourceTensor {
   std::string name;
   DType type = DType::f32;
   Shape shape;
+  bool q8 = false;  // eight-bit weights of ours, not integers
 };
 
 // Immutable after Open; safe to share between threads.

@@ -7,6 +7,8 @@
 
 #include "engine/base/memory.h"
 #include "engine/runtime/convert.h"
+#include "engine/runtime/convert.h"
+#include "engine/runtime/encoder_session.h"
 #include "engine/runtime/score.h"
 #include "tests/reference/scratch.h"
 
@@ -169,6 +171,52 @@ TEST_CASE("50,000 tokens stream in constant memory") {
   }
   CHECK(ResidentBytes() - after_warm_up <= (1 << 20));
   CHECK(scorer.score().scored >= 49'000);
+}
+
+// An encoder in both types, converted from a golden checkpoint.
+static std::shared_ptr<const Model> SmallEncoder(const ScratchFolder& scratch, const std::string& type) {
+  ConvertOptions convert;
+  convert.source = TERN_SOURCE_DIR "/tests/golden/albert/groups2_inner2_layers5/model", convert.output = scratch.path() + "/m.tern", convert.type = type;
+  Status converted = Convert(convert, nullptr, {}, nullptr);
+  REQUIRE_MESSAGE(converted.ok(), converted.message());
+  auto model = Model::Open(convert.output);
+  REQUIRE(model.ok());
+  return *model;
+}
+
+TEST_CASE("encoders: a batch that fits allocates nothing, and the plan's figure is the memory used, f32 and q8") {
+  ScratchFolder scratch;
+  for (const char* type : {"f32", "q8"}) {
+    CAPTURE(type);
+    auto model = SmallEncoder(scratch, type);
+    std::vector<std::vector<int32_t>> texts(512);
+    std::vector<EncoderInput> batch;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      texts[i].resize(64);
+      for (size_t t = 0; t < 64; ++t) texts[i][t] = static_cast<int32_t>((i * 31 + t * 7) % 97);
+      batch.push_back({texts[i]});
+    }
+    EncoderOptions options;
+    options.threads = 2;
+    auto session = EncoderSession::Create(model, options);
+    REQUIRE(session.ok());
+    // The packed batch's own vectors first, so that what is measured is the arena.
+    REQUIRE((*session)->Run({batch.data(), 1}).ok());
+    const int64_t before = ResidentBytes(), small = (*session)->memory().arena;
+    REQUIRE((*session)->Run(batch).ok());
+    const double used = static_cast<double>(ResidentBytes() - before), planned = static_cast<double>((*session)->memory().arena - small);
+    INFO("planned ", planned, ", used ", used);
+    CHECK(planned > 20e6);
+    CHECK(used <= planned * 1.02 + (4 << 20));
+    CHECK(used >= planned * 0.90 - (4 << 20));  // rows wider than what this batch needs may stay untouched
+    REQUIRE((*session)->Run(batch).ok());
+    allocations = 0;
+    counting = true;
+    REQUIRE((*session)->Run(batch).ok());
+    REQUIRE((*session)->Run({batch.data(), 3}).ok());
+    counting = false;
+    CHECK(allocations == 0);
+  }
 }
 
 #endif

@@ -84,13 +84,13 @@ class Convert(unittest.TestCase):
 
     def test_types(self):
         sizes = {}
-        for kind in ("f32", "bf16", "f16"):
-            self.convert("--type", kind)
+        for kind in ("f32", "bf16", "f16", "q8"):
+            report = json.loads(self.convert("--json", "--type", kind).out)
+            self.assertEqual(report["type"], kind)
             sizes[kind] = os.path.getsize(self.out)
         self.assertLess(sizes["bf16"], sizes["f32"])
         self.assertEqual(sizes["bf16"], sizes["f16"])
-        for kind in ("q8", "q4"):
-            self.assertIn("reserved", self.convert("--type", kind, exits=2).err)
+        self.assertIn("reserved", self.convert("--type", "q4", exits=2).err)
         self.assertIn("f32", self.convert("--type", "f33", exits=2).err)
 
     def test_a_16_bit_source_stays_as_it_is(self):
