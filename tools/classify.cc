@@ -11,7 +11,7 @@ class ClassifyVerb : public Command {
  public:
   void Declare(Arguments& args) override {
     model_.Declare(args);
-    args.Input("TEXT", &text_, "a file (a text a line; .jsonl: field text), - for standard input, or the text itself");
+    args.Input("TEXT", &text_, "a file (a text a line; .jsonl: field text), - for standard input, or the text itself; multiple choice: JSON lines with text and choices");
     args.Text("--pair", &pair_, "a second text that goes with every one");
     args.Integer("--top-k", &top_, 1, 65536, "how many labels").ValueName("K");
   }
@@ -20,12 +20,13 @@ class ClassifyVerb : public Command {
     TERN_ASSIGN(auto model, model_.Open(console));
     TERN_ASSIGN(classifier_, Classifier::Create(model, static_cast<int>(model_.threads), &console.cancel()));
     TERN_ASSIGN(auto input, TextInput::Open(text_, console));
+    if (classifier_->chooses()) input->ExpectRecords();
     Progress progress(console, "classifying", input->total_bytes(), "B");
     std::string line;
     bool more = true;
     while (more && console.ok()) {
       auto next = input->Line(&line);
-      ++number_;
+      number_ = input->line_number();
       if (!next.ok()) {
         // A broken record is said with its line; the rest goes on.
         if (next.status().code() != Code::kMalformed) return next.status();
@@ -34,7 +35,9 @@ class ClassifyVerb : public Command {
         continue;
       }
       more = *next;
-      if (more && classifier_->per_token()) {
+      if (more && classifier_->chooses()) {
+        TERN_RETURN_IF_ERROR(Choice(line, *input, console));
+      } else if (more && classifier_->per_token()) {
         TERN_RETURN_IF_ERROR(Tokens(line, console));
       } else if (more) {
         waiting_.push_back({line, pair_.value_or(""), pair_.has_value()});
@@ -66,6 +69,34 @@ class ClassifyVerb : public Command {
       }
     }
     waiting_.clear(), numbers_.clear();
+    return {};
+  }
+
+  // {"text": "...", "choices": ["...", "..."]}
+  Status Choice(const std::string& text, const TextInput& input, Console& console) {
+    std::vector<std::string> choices;
+    const Json& record = input.record();
+    bool good = record.contains("choices") && record["choices"].is_array() && !record["choices"].empty();
+    for (size_t i = 0; good && i < record["choices"].size(); ++i) {
+      good = record["choices"][i].is_string();
+      if (good) choices.push_back(record["choices"][i].get<std::string>());
+    }
+    if (!good) {
+      console.Warn(Malformed("no field \"choices\" with a list of strings").Where(Str("line ", number_)).File(input.name()).message());
+      ++broken_;
+      return {};
+    }
+    TERN_ASSIGN(auto ranked, classifier_->Choose(text, choices));
+    const size_t n = std::min(ranked.size(), static_cast<size_t>(top_));
+    if (console.json) {
+      Json list = Json::array();
+      for (size_t k = 0; k < n; ++k) list.push_back({{"choice", ranked[k].label}, {"text", choices[static_cast<size_t>(ranked[k].label)]}, {"probability", ranked[k].probability}});
+      console.PrintJson({{"line", number_}, {"choice", ranked[0].label}, {"probability", ranked[0].probability}, {"choices", list}});
+      return {};
+    }
+    std::string row;
+    for (size_t k = 0; k < n; ++k) row += Str(k ? "\t" : "", ranked[k].label, "\t", Fixed(100 * ranked[k].probability, 2), " %\t", Printable(choices[static_cast<size_t>(ranked[k].label)], 4096));
+    console.Print(row + "\n");
     return {};
   }
 

@@ -1,6 +1,9 @@
 // tern embed: sentence vectors, a text a line, in constant memory.
 #include "engine/runtime/embed.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "tools/input.h"
 #include "tools/model_options.h"
 #include "tools/vector_output.h"
@@ -27,33 +30,37 @@ class EmbedVerb : public Command {
     std::vector<std::string> texts;
     std::vector<float> vectors;
     std::string line;
+    std::vector<size_t> broken_rows;  // of texts
     int64_t broken = 0;
     for (bool more = true; more && console.ok();) {
       auto next = input->Line(&line);
       if (!next.ok()) {
         if (next.status().code() != Code::kMalformed) return next.status();
+        // Said with its line; its row holds no numbers, so that rows and records stay side by side.
         console.Warn(next.status().message());
-        ++broken;
-        continue;
+        broken_rows.push_back(texts.size());
+        ++broken, texts.emplace_back();
+      } else {
+        more = *next;
+        if (more) texts.push_back(line);
       }
-      more = *next;
-      if (more) texts.push_back(line);
       if (static_cast<int64_t>(texts.size()) >= batch_ || !more) {
         vectors.clear();
         TERN_RETURN_IF_ERROR(embedder->Embed(texts, &vectors));
+        for (size_t row : broken_rows) std::fill_n(vectors.begin() + static_cast<int64_t>(row) * embedder->width(), embedder->width(), std::numeric_limits<float>::quiet_NaN());
+        broken_rows.clear();
         TERN_RETURN_IF_ERROR(out.Add(vectors));
         texts.clear();
       }
       progress.Update(input->read_bytes());
     }
-    if (broken > 0) return Malformed(Str(broken, " records could not be read, nothing is kept")).File(input->name());
     TERN_RETURN_IF_ERROR(out.Finish());
     if (!output_.empty()) {
       const double seconds = static_cast<double>(NowNs() - start) * 1e-9;
       if (console.json) console.PrintJson({{"output", output_}, {"rows", out.rows()}, {"width", embedder->width()}, {"seconds", seconds}});
       else console.Note(Str(output_, ": ", WithCommas(out.rows()), " vectors of ", embedder->width(), " in ", HumanSeconds(seconds)));
     }
-    return {};
+    return broken > 0 ? Malformed(Str(broken, " records could not be read; their rows are NaN (null in JSON lines)")).File(input->name()) : Status();
   }
 
  private:

@@ -20,15 +20,28 @@ class FillVerb : public Command {
     TERN_ASSIGN(auto filler, MaskFiller::Create(model, static_cast<int>(model_.threads), &console.cancel()));
     TERN_ASSIGN(auto input, TextInput::Open(text_, console));
     std::string line;
-    for (int64_t number = 1; console.ok(); ++number) {
-      TERN_ASSIGN(bool more, input->Line(&line));
-      if (!more) break;
-      auto masks = filler->Fill(line, top_);
-      if (!masks.ok()) return Status(masks.status()).Where(Str("line ", number));
-      if (console.json) Machine(number, *masks, console);
-      else Human(*masks, console);
+    int64_t lines = 0, broken = 0;
+    Status last;
+    while (console.ok()) {
+      auto more = input->Line(&line);
+      if (more.ok() && !*more) break;
+      ++lines;
+      if (!more.ok() && more.status().code() != Code::kMalformed) return more.status();
+      auto masks = more.ok() ? filler->Fill(line, top_) : Result<std::vector<std::vector<Filling>>>(more.status());
+      if (masks.ok()) {
+        if (console.json) Machine(input->line_number(), *masks, console);
+        else Human(*masks, console);
+        continue;
+      }
+      const Code code = masks.status().code();
+      if (code != Code::kUsage && code != Code::kMalformed) return masks.status();
+      // A line that cannot be filled is said; the rest goes on.
+      if (broken++ > 0) console.Warn(last.message());
+      last = Status(masks.status()).Where(Str("line ", input->line_number())).File(input->name());
     }
-    return {};
+    if (broken == 0 || lines == 1) return last;
+    console.Warn(last.message());
+    return Malformed(Str(broken, " of ", lines, " lines could not be filled")).File(input->name());
   }
 
  private:

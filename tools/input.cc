@@ -117,6 +117,7 @@ Result<bool> TextInput::Record(std::string* out) {
     return Malformed("no field \"text\" with a string").Where(where).File(name_).Hint("Each line of a .jsonl file is an object such as {\"text\": \"...\"}");
   }
   *out = (*record)["text"].get<std::string>();
+  record_ = std::move(*record);
   return true;
 }
 

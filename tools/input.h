@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "engine/base/json.h"
 #include "engine/base/status.h"
 #include "tools/output.h"
 
@@ -27,13 +28,16 @@ class TextInput {
   const std::string& name() const { return name_; }   // for messages: the path, "standard input" or "the text"
   bool is_jsonl() const { return jsonl_; }
   bool is_terminal() const { return terminal_; }      // standard input, a person types
+  void ExpectRecords() { jsonl_ = true; }             // whatever the name: lines are JSON records
   int64_t total_bytes() const { return total_; }      // of the file or text, -1 if unknown (a pipe)
+  int64_t line_number() const { return line_; }       // of the last line read, from 1
   int64_t read_bytes() const { return read_; }        // taken from it so far, for progress
 
   // Each sets *out and gives true, or false at the end. Use one kind of reading per input.
   Result<bool> Piece(std::string* out, int64_t most);  // the next bytes, at most `most`, fewer only at the end of a document; jsonl: see document_ended()
   bool document_ended() const { return document_ended_; }  // the last Piece was the last of its document
   Result<bool> Line(std::string* out);                 // one line without its "\n" or "\r\n"; jsonl: the text of one record. At most kMaxLineBytes (kUsage)
+  const Json& record() const { return record_; }       // jsonl: all fields of the last line
   Result<bool> Document(std::string* out);             // a whole document, at most kMaxWholeBytes (kUsage)
 
  private:
@@ -41,6 +45,7 @@ class TextInput {
   Result<bool> Fill();             // more bytes into buffer_; false at the end
   Result<bool> RawLine(std::string* out);
   Result<bool> Record(std::string* out);
+  Json record_;
   std::string name_, buffer_, pending_;
   size_t at_ = 0, pending_at_ = 0;
   int fd_ = -1;

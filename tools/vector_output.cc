@@ -1,5 +1,7 @@
 #include "tools/vector_output.h"
 
+#include <cmath>
+
 namespace tern {
 namespace {
 
@@ -48,13 +50,13 @@ Status VectorOutput::Add(std::span<const float> rows) {
       continue;
     }
     // Nine digits bring every f32 back.
-    std::string line = Str("{\"row\":", rows_ - 1, ",\"embedding\":[");
+    std::string line = Str("{\"row\":", rows_ - 1, ",\"embedding\":", std::isnan(row[0]) ? "null}\n" : "[");
     char number[32];
-    for (size_t i = 0; i < width; ++i) {
+    for (size_t i = 0; i < width && !std::isnan(row[0]); ++i) {
       std::snprintf(number, sizeof number, "%s%.9g", i ? "," : "", static_cast<double>(row[i]));
       line += number;
     }
-    line += "]}\n";
+    if (!std::isnan(row[0])) line += "]}\n";
     if (kind_ == Kind::kStdout) console_->Print(line);
     else TERN_RETURN_IF_ERROR(file_->Write(line));
   }
