@@ -16,11 +16,6 @@ sys.path.insert(0, os.path.join(SOURCE, "tests", "bad_files"))
 from tern_file import reseal  # noqa: E402
 from xxh3 import xxh3_64  # noqa: E402
 
-# All 97 pieces of the golden models' vocabulary: specials, letters and their continuations, some words, digits, stops.
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-VOCABULARY = (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(LETTERS) + ["##" + c for c in LETTERS] + ["the", "who", "wrote", "it", "bird", "flies", "south", "long", "way", "a1"] +
-              list("0123456789") + list(".,!?-'\"();:@#$%&+=<>"))
-
 
 def tern(*args, stdin=b"", exits=0):
     r = subprocess.run([BINARY, *map(str, args)], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
@@ -39,12 +34,11 @@ class Verbs(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp()
-        cls.vocabulary = cls.file("vocab.txt", "\n".join(VOCABULARY) + "\n")
         cls.models = {}
         for name, golden in (("fill", "albert/masked_lm"), ("answer", "bert/qa_legacy"), ("label", "bert/distilbert_seqcls"), ("choose", "albert/multiple_choice"),
                              ("embed", "albert/groups2_inner2_layers5")):
             cls.models[name] = os.path.join(cls.folder, name + ".tern")
-            tern("convert", os.path.join(GOLDEN, golden, "model"), "-o", cls.models[name], "--tokenizer", cls.vocabulary)
+            tern("convert", os.path.join(GOLDEN, golden, "model"), "-o", cls.models[name], "--tokenizer", os.path.join(SOURCE, "tests", "fixtures", "letters", "vocab.txt"))
 
     @classmethod
     def tearDownClass(cls):

@@ -22,7 +22,7 @@ def read(path):
         with open(path, newline="", encoding="utf-8") as f:
             rows = list(csv.DictReader(f))
         return [r["text"] for r in rows], [r["category"] for r in rows]
-    with open(path, encoding="utf-8") as f:
+    with open(path, encoding="utf-8", errors="replace") as f:
         pairs = [line.rstrip("\n").split(" ", 1) for line in f if line.strip()]
     return [p[1] for p in pairs], [p[0] for p in pairs]
 
