@@ -200,7 +200,16 @@ class BenchModel : public Command {
     row.json = std::move(json);
     row.work = Str(ids_.batch, "x", tokens, " tokens", chunks_.empty() ? "" : Str(" in ", chunks_.size(), " chunks"));
     row.extra = WithCommas(static_cast<int64_t>(static_cast<double>(tokens * ids_.batch) / row.measured.Median())) + " tok/s";
-    SetBound(&row, cost.flops, cost.bytes, machine);
+    // With eight-bit weights the limit is that of int8, although attention and the rest stay f32.
+    Machine limits = machine;
+    const auto tensors = model.file().tensors();
+    const bool q8 = std::any_of(tensors.begin(), tensors.end(), [](const TensorRecord& t) { return t.type == DType::i8 && t.layout == Layout::kPanel16; });
+    if (q8) {
+      limits.fma_gflops = static_cast<double>(flags_.threads) * PeakQ8Gops(model.kernels());
+      row.json["machine"]["q8_gops"] = limits.fma_gflops;
+    }
+    SetBound(&row, cost.flops, cost.bytes, limits);
+    if (q8 && row.bound == "FMA") row.bound = "int8";
     return ReportBench("bench model", {row}, machine, flags_, console);
   }
 
