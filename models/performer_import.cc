@@ -1,14 +1,19 @@
 #include "models/performer_import.h"
 
 #include <cmath>
+#include <unordered_set>
 
 #include "models/performer_features.h"
 
 namespace tern {
 namespace {
 
+// A config alone must not make us compute for hours: beyond these sizes what a checkpoint leaves out is missing.
+constexpr int64_t kMostTable = int64_t{1} << 26, kMostFeatures = int64_t{1} << 22;
+
 // Rows p = sin(p f_i) | cos(p f_i), f_i = 10000^(-2i / width), rounded to f32 where the public code rounds.
 std::vector<float> SinusoidTable(int64_t entries, int64_t width) {
+  if (entries > kMostTable / width) return {};
   std::vector<float> table(static_cast<size_t>(entries * width));
   const int64_t half = width / 2;
   for (int64_t i = 0; i < half; ++i) {
@@ -24,7 +29,9 @@ std::vector<float> SinusoidTable(int64_t entries, int64_t width) {
 
 class Importer {
  public:
-  Importer(const PerformerConfig& c, std::string prefix) : c_(c), prefix_(std::move(prefix)) {}
+  Importer(const PerformerConfig& c, std::string prefix, const std::vector<ForeignTensor>& checkpoint) : c_(c), prefix_(std::move(prefix)) {
+    for (const ForeignTensor& t : checkpoint) there_.insert(t.name);
+  }
 
   Import Make() {
     Simple("embed.words", "token_emb.weight");
@@ -99,8 +106,10 @@ class Importer {
     const std::string projection = inner + "fast_attention.projection_matrix";
     if (c_.kernel == FavorOp::Kernel::kNone || local == c_.n_heads) {
       import_.ignore.push_back(prefix_ + projection);
-    } else {
+    } else if (there_.contains(prefix_ + inner + "to_q.weight") && c_.n_features * c_.d_head <= kMostFeatures) {
       Simple(ours + ".projection", projection, [m = c_.n_features, d = c_.d_head, seed = static_cast<uint64_t>(pair)] { return OrthogonalFeatures(m, d, seed); });
+    } else {
+      Simple(ours + ".projection", projection);
     }
     if (local > 0)
       Simple(ours + ".local_inv_freq", inner + "local_attn.rel_pos.inv_freq", [d = c_.d_head] {
@@ -119,6 +128,7 @@ class Importer {
 
   const PerformerConfig& c_;
   const std::string prefix_;
+  std::unordered_set<std::string> there_;  // names of the checkpoint
   Import import_;
 };
 
@@ -140,7 +150,7 @@ Result<Import> ImportPerformer(const PerformerConfig& c, const std::vector<Forei
       return Malformed("this is a PerformerEncDec, of which only the parts are supported").Where(Str("tensor '", Printable(t.name), "'")).Hint("Save its enc or dec.net as a PerformerLM");
     if (t.name.ends_with("token_emb.weight") && t.name.find("proj_updater") == std::string::npos) prefix = t.name.substr(0, t.name.size() - 16);
   }
-  return Importer(c, prefix).Make();
+  return Importer(c, prefix, checkpoint).Make();
 }
 
 }  // namespace tern

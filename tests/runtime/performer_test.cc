@@ -162,6 +162,11 @@ TEST_CASE("performer: what cannot be is refused in a line that says why") {
   CHECK(converted(Changed(scratch, "softmax_mask", "nb_features", 7)).code() == Code::kIncomplete);  // the projections have another shape
   CHECK(converted(Changed(scratch, "noproj_axial_tied", "axial_position_shape", Json::array({2, 3}))).code() == Code::kMalformed);
   CHECK(converted(Changed(scratch, "sigmoid_causal", "kernel_fn", "cosine")).code() == Code::kMalformed);
+  // Sizes that a config claims and no tensor bears out: told at once, not computed.
+  for (const auto& [key, value] : {std::pair<const char*, Json>{"depth", 4096}, {"max_seq_len", 16 << 20}, {"dim_head", 4096}, {"nb_features", 65536}}) {
+    CAPTURE(key);
+    CHECK(converted(Changed(scratch, "softmax_mask", key, value)).code() == Code::kIncomplete);
+  }
 
   // Longer than its positions, whole or in pieces.
   auto model = ModelOf(scratch, Folder("pieces_softmax"));
