@@ -346,6 +346,7 @@ Status CheckConfig(const Config& c) {
   if (c.n_heads * c.d_head > 65536) return bad("dim_head", "heads x dim_head must be at most 65536");
   if (c.d_inner > kMost) return bad("ff_mult", Str("dim x ff_mult must be at most ", kMost));
   if (c.n_features < 1) return bad("nb_features", "there are no features: d log d of so narrow a head is below 1").Got(c.n_features, "1 or more");
+  if (c.n_features > 65536) return bad("nb_features", "must be at most 65536").Got(c.n_features, "fewer");
   if (c.n_features * c.d_head > (int64_t{1} << 26)) return bad("nb_features", "nb_features x dim_head must be at most 2^26");
   if (c.positions == Positions::kRotary && (c.d_model % 2 != 0 || c.d_head % 2 != 0)) return bad("rotary_position_emb", "dim and dim_head must be even: half are sines, half cosines");
   if (any_local && c.d_head % 2 != 0) return bad("dim_head", "must be even: local heads rotate pairs");

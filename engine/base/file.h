@@ -76,6 +76,9 @@ class FileWriter {
 // The whole file, at most max_bytes (kMalformed beyond). Works on pipes too ("-" is not special here).
 Result<std::string> ReadFile(const std::string& path, uint64_t max_bytes);
 
+// The name of a temporary file of `path`'s own: hidden, beside it, and removed by the next FileWriter of `path` if its maker was killed.
+std::string HiddenBeside(const std::string& path, std::string_view what);
+
 bool FileExists(const std::string& path);  // anything of that name
 bool IsFolder(const std::string& path);
 bool IsRegularFile(const std::string& path);

@@ -136,6 +136,10 @@ int64_t MappedFile::ResidentBytes(uint64_t offset, uint64_t length) const {
   return pages * static_cast<int64_t>(page);
 }
 
+std::string HiddenBeside(const std::string& path, std::string_view what) {
+  return Str(FolderOf(path), "/.", NameOf(path), kTemporaryMark, what);
+}
+
 Result<FileWriter> FileWriter::Create(const std::string& path, uint64_t expected_bytes) {
   FileWriter w;
   w.path_ = path;
@@ -143,7 +147,7 @@ Result<FileWriter> FileWriter::Create(const std::string& path, uint64_t expected
   if (name.empty() || name == "." || name == ".." || IsFolder(path)) return IoError("is a folder, not a file to write").File(path);
   SweepLeftovers(folder, name);
   if (HasLivingWriter(folder, name)) return IoError("another process is writing this file").File(path).Hint("Wait for it to end");
-  std::string temporary = folder + "/." + name + kTemporaryMark + std::to_string(::getpid());
+  std::string temporary = HiddenBeside(path, std::to_string(::getpid()));
   w.fd_ = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (w.fd_ < 0) return SystemError("cannot create", path);
   w.temporary_ = temporary;

@@ -225,7 +225,7 @@ class Conversion {
   Status Calibrate() {
     std::string path = options_.source;
     if (!source_->model_file()) {
-      path = options_.output + ".f32";
+      path = HiddenBeside(options_.output, "f32");
       ConvertOptions plain = options_;
       plain.type = "f32", plain.output = path, plain.log = nullptr;
       ConvertReport unused;

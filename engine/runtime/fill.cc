@@ -44,6 +44,8 @@ Result<const Operand*> MaskFiller::RunWhole(const Encoding& e) {
   entry.entry = "encode", entry.tokens = static_cast<int64_t>(e.ids.size());
   TERN_ASSIGN(whole_, NamedRun::Create(model_, entry, threads_, cancel_));
   whole_->Bind("input_ids", e.ids.data());
+  const std::vector<float> mask(e.attention_mask.begin(), e.attention_mask.end());  // 0: padding that the tokenizer's file asked for
+  if (!mask.empty()) whole_->Bind("mask", mask.data());
   TERN_RETURN_IF_ERROR(whole_->Run({entry.tokens, 0, 0, 0}));
   return &whole_->output("logits");
 }

@@ -25,7 +25,7 @@ inline ProductSplit SplitProduct(int64_t rows, int64_t n, int64_t k, int64_t ldx
   wanted = std::max(wanted, macs / 200'000'000);
   ProductSplit s{0, 0, rows, 1};
   // Rows that the kernel packs first are packed once for every chunk they are in: few chunks across.
-  if (shared && RowsCollide(ldx, k) && rows >= 28 * threads) s.row_step = CeilDiv(rows, threads), s.row_chunks = threads;
+  if (shared && RowsCollide(ldx, k) && rows >= 28 * threads) s.row_step = CeilDiv(rows, threads), s.row_chunks = CeilDiv(rows, s.row_step);
   const int64_t per_chunk = CeilDiv(pairs, std::min(pairs, CeilDiv(wanted, s.row_chunks)));
   s.panel_step = per_chunk * 2, s.panel_chunks = CeilDiv(pairs, per_chunk);
   if (s.row_chunks == 1 && s.panel_chunks * 2 < wanted && rows >= 64) {  // few panels, many rows: split rows too, in whole tiles of 14

@@ -55,6 +55,11 @@ Result<SavedState> ParseState(std::span<const uint8_t> data) {
   if (!h.contains("tokens_seen") || !h["tokens_seen"].is_number_integer() || h["tokens_seen"] < 0 || h["tokens_seen"] > (int64_t{1} << 60))
     return Malformed("tokens_seen is damaged");
   saved.tokens_seen = h["tokens_seen"].get<int64_t>();
+  if (h.contains("segment_begin")) {
+    const Json& begin = h["segment_begin"];
+    if (!begin.is_number_integer() || begin < 0 || begin > saved.tokens_seen) return Malformed("segment_begin is damaged");
+    saved.segment_begin = begin.get<int64_t>();
+  }
   saved.state = data.subspan(static_cast<size_t>(r.position()));
   return saved;
 }
@@ -70,7 +75,7 @@ Result<Json> Session::Restore(const std::string& path) {
       static_cast<int64_t>(parsed->state.size()) != memory_.state)
     return Malformed("the state was saved with other settings").File(path).Hint("Use the same --set and batch as when it was saved");
   std::memcpy(state_.data(), parsed->state.data(), parsed->state.size());
-  tokens_seen_ = parsed->tokens_seen;
+  tokens_seen_ = parsed->tokens_seen, segment_begin_ = parsed->segment_begin;
   return h.contains("extra") ? h["extra"] : Json();
 }
 

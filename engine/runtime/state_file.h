@@ -1,7 +1,7 @@
 // A session's state on disk.
 //
 //   0  8  "TERNSTAT"      8  4  version 1      12  4  header bytes (JSON)      16  8  XXH3-64 of all that follows
-//   24 .. header: {"model": digest, "config": ..., "batch", "tokens_seen", "state_bytes", "extra"}, zeros up to a multiple of 64, then the state region.
+//   24 .. header: {"model": digest, "config": ..., "batch", "tokens_seen", "segment_begin", "state_bytes", "extra"}, zeros up to a multiple of 64, then the state region.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@ namespace tern {
 struct SavedState {
   Json header;                     // an object
   int64_t tokens_seen = 0;
+  int64_t segment_begin = 0;       // 0 .. tokens_seen
   std::span<const uint8_t> state;  // inside `data`
 };
 
