@@ -5,6 +5,7 @@
 BUILD ?= build
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PACKAGES = g++ cmake libhwy-dev libtbb-dev doctest-dev libcli11-dev nlohmann-json3-dev libutf8proc-dev libxxhash-dev zlib1g-dev libzstd-dev python3
+OPTIONAL = libtomlplusplus-dev  # and libopenmpi-dev openmpi-bin, which are large: tools/corpus/README.md
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PROMPT ?= The old captain looked at the sea and said
 
@@ -12,7 +13,7 @@ PROMPT ?= The old captain looked at the sea and said
 build: need-deps
 	@cmake -S . -B $(BUILD) > $(BUILD)-configure.log 2>&1 || { cat $(BUILD)-configure.log; rm -f $(BUILD)-configure.log; exit 1; }; rm -f $(BUILD)-configure.log
 	@cmake --build $(BUILD) --target tern -j $(JOBS)
-	@cp -f $(BUILD)/tern tern
+	@cp -f $(BUILD)/tern tern; [ ! -f $(BUILD)/tern_mpi.so ] || cp -f $(BUILD)/tern_mpi.so tern_mpi.so
 
 # Installs only what is missing.
 need-deps:
@@ -20,6 +21,7 @@ need-deps:
 deps:
 	$(SUDO) apt-get update -qq
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES)
+	-@$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(OPTIONAL)
 
 run: build
 	@./tern run models/zoo/books-xl.tern "$(PROMPT)" --new-tokens 120

@@ -318,7 +318,7 @@ Result<std::vector<std::unique_ptr<RuleSet>>> ParseRules(std::string_view list) 
     size_t end = std::min(list.find(',', begin), list.size());
     std::string_view name = list.substr(begin, end - begin);
     begin = end + 1;
-    if (name.ends_with(".json")) {
+    if (IsRulesFile(name)) {
       TERN_ASSIGN(auto own, ReadRulesFile(std::string(name)));
       for (auto& set : own) rules.push_back(std::move(set));
     } else {

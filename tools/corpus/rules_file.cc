@@ -9,6 +9,7 @@
 #include "engine/base/file.h"
 #include "tools/corpus/chars.h"
 #include "tools/corpus/phrases.h"
+#include "tools/corpus/toml.h"
 
 namespace tern::corpus {
 namespace {
@@ -256,10 +257,10 @@ Result<std::unique_ptr<RuleSet>> ReadRules(const Json& json, const std::string& 
 
 }  // namespace
 
-Result<std::vector<std::unique_ptr<RuleSet>>> ParseRulesText(std::string_view text, std::string_view default_name) {
+Result<std::vector<std::unique_ptr<RuleSet>>> ParseRulesText(std::string_view text, std::string_view default_name, bool toml) {
   JsonLimits limits;
   limits.max_bytes = kMaxFileBytes;
-  TERN_ASSIGN(Json json, ParseJson(text, limits));
+  TERN_ASSIGN(Json json, toml ? ParseToml(text) : ParseJson(text, limits));
   ObjectReader object(json, "");
   TERN_RETURN_IF_ERROR(object.Open());
   std::string name(default_name);
@@ -286,12 +287,15 @@ Result<std::vector<std::unique_ptr<RuleSet>>> ParseRulesText(std::string_view te
   return sets;
 }
 
+bool IsRulesFile(std::string_view name) { return name.ends_with(".json") || name.ends_with(".toml"); }
+
 Result<std::vector<std::unique_ptr<RuleSet>>> ReadRulesFile(const std::string& path) {
   TERN_ASSIGN(std::string text, ReadFile(path, kMaxFileBytes));
   std::string_view name = path;
   name = name.substr(name.find_last_of('/') + 1);
-  if (name.ends_with(".json")) name.remove_suffix(5);
-  auto sets = ParseRulesText(text, name);
+  const bool toml = name.ends_with(".toml");
+  if (IsRulesFile(name)) name.remove_suffix(5);
+  auto sets = ParseRulesText(text, name, toml);
   if (!sets.ok()) return Status(sets.status()).File(path);
   return sets;
 }

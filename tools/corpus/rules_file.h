@@ -1,4 +1,4 @@
-// Rules of one's own, in a JSON file:
+// Rules of one's own, in a JSON file, or the same in TOML ([lines], [[rules]], ..):
 //
 //   {
 //     "name": "mine",                                             the set's name in removed.jsonl; without it, the file's
@@ -26,8 +26,9 @@
 namespace tern::corpus {
 
 Result<std::vector<std::unique_ptr<RuleSet>>> ReadRulesFile(const std::string& path);
+bool IsRulesFile(std::string_view name);  // .json or .toml
 // `name` is the set's name if the text gives none.
-Result<std::vector<std::unique_ptr<RuleSet>>> ParseRulesText(std::string_view text, std::string_view name);
+Result<std::vector<std::unique_ptr<RuleSet>>> ParseRulesText(std::string_view text, std::string_view name, bool toml = false);
 
 // A number that rules may look at.
 struct Measure {
