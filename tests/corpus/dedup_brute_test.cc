@@ -1,10 +1,7 @@
 // dedup against slow obvious programs, on random small corpora made to collide: few words, few letters, copies, edits, repeats, periodic texts.
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <set>
 #include <string>
@@ -13,6 +10,7 @@
 #include "engine/base/file.h"
 #include "engine/base/json.h"
 #include "engine/base/rng.h"
+#include "tests/corpus/corpora.h"
 #include "tools/corpus/corpus.h"
 #include "tools/corpus/dedup.h"
 
@@ -20,25 +18,6 @@ using namespace tern;
 using namespace tern::corpus;
 
 namespace {
-
-class Folder {
- public:
-  Folder() {
-    const char* base = std::getenv("TMPDIR");
-    std::string name = std::string(base ? base : "/tmp") + "/tern-dedup-XXXXXX";
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
-
-void WriteText(const std::string& path, const std::string& text) {
-  auto w = FileWriter::Create(path);
-  REQUIRE(w.ok());
-  REQUIRE(w->Write(text).ok());
-  REQUIRE(w->Commit().ok());
-}
 
 std::vector<Json> ReadLines(const std::string& path) {
   auto text = ReadFile(path, 1 << 28);
@@ -68,8 +47,8 @@ Outcome RunDedup(const std::vector<std::string>& texts, DedupOptions o, int thre
     AppendJsonString(texts[i], &to);
     to += ",\"score\":" + std::to_string(i * 7 % 5) + "}\n";
   }
-  WriteText(folder.path + "/a.jsonl", lines[0]);
-  WriteText(folder.path + "/b.jsonl", lines[1]);
+  folder.Write("a.jsonl", lines[0]);
+  folder.Write("b.jsonl", lines[1]);
   o.common.inputs = {folder.path + "/a.jsonl", folder.path + "/b.jsonl"};
   o.common.output = folder.path + "/out";
   o.common.threads = threads;
@@ -86,35 +65,6 @@ Outcome RunDedup(const std::vector<std::string>& texts, DedupOptions o, int thre
     for (const Json& record : ReadLines(o.common.output + name)) out.kept.push_back(record["text"]);
   CHECK_FALSE(FileExists(o.common.output + "/.tern-work"));
   return out;
-}
-
-std::string Words(Rng* rng, int64_t count, uint64_t vocabulary) {
-  std::string out;
-  for (int64_t i = 0; i < count; ++i) {
-    if (i > 0) out += rng->Below(12) == 0 ? ", " : " ";
-    uint64_t w = rng->Below(vocabulary);
-    out += rng->Below(5) == 0 ? "W" : "w";
-    out += std::to_string(w);
-  }
-  return out;
-}
-
-std::vector<std::string> FamilyCorpus(Rng* rng) {
-  std::vector<std::string> texts;
-  for (int family = 0; family < 5; ++family) {
-    std::string base = Words(rng, static_cast<int64_t>(rng->Below(60)), 1 + rng->Below(200));
-    for (uint64_t copies = 1 + rng->Below(6); copies > 0; --copies) {
-      std::string copy = base;
-      for (uint64_t edits = rng->Below(4); edits > 0 && !copy.empty(); --edits) {
-        size_t at = rng->Below(copy.size());
-        if (rng->Below(2)) copy.insert(at, " x ");
-        else copy.erase(at, 1 + rng->Below(8));
-      }
-      texts.push_back(copy);
-    }
-  }
-  for (size_t i = texts.size(); i > 1; --i) std::swap(texts[i - 1], texts[rng->Below(i)]);
-  return texts;
 }
 
 // ---- near, by definition

@@ -12,6 +12,7 @@
 #include "engine/base/json.h"
 #include "engine/base/rng.h"
 #include "engine/base/utf8.h"
+#include "tests/corpus/corpora.h"
 #include "tools/corpus/byte_stream.h"
 #include "tools/corpus/chars.h"
 #include "tools/corpus/corpus.h"
@@ -22,25 +23,6 @@ using namespace tern;
 using namespace tern::corpus;
 
 namespace {
-
-struct Folder {
-  Folder() {
-    const char* base = std::getenv("TMPDIR");
-    std::string name = std::string(base ? base : "/tmp") + "/tern-reader-XXXXXX";
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string Write(const std::string& name, const std::string& bytes) {
-    std::string file = path + "/" + name;
-    auto w = FileWriter::Create(file);
-    REQUIRE(w.ok());
-    REQUIRE(w->Write(bytes).ok());
-    REQUIRE(w->Commit().ok());
-    return file;
-  }
-  std::string path;
-};
 
 struct Seen {
   std::vector<std::string> texts, ids, raws, bad;

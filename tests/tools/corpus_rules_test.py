@@ -4,65 +4,16 @@ usage: corpus_rules_test.py BINARY SOURCE_DIR"""
 import gzip
 import json
 import os
-import subprocess
+import shutil
 import sys
-import tempfile
 import unittest
 
-BINARY, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
-GOLDEN = os.path.join(SOURCE, "tests/golden/data-tools")
+from corpus_cases import SOURCE, CorpusCase, read, rows, tern, write_corpus, write_jsonl
 
 
-def tern(*args):
-    r = subprocess.run([BINARY, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
-    return r.returncode, r.stdout.decode(), r.stderr.decode()
-
-
-def rows(path):
-    with open(path, encoding="utf-8") as f:
-        return [json.loads(line) for line in f]
-
-
-def read(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
-def tree(folder):
-    return {os.path.relpath(os.path.join(d, f), folder): read(os.path.join(d, f)) for d, _, fs in os.walk(folder) for f in fs}
-
-
-def write_jsonl(path, texts):
-    with open(path, "w", encoding="utf-8") as f:
-        for text in texts:
-            f.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-
-
-class Cases(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.tmp = self.folder.name
-
-    def tearDown(self):
-        self.folder.cleanup()
-
+class Cases(CorpusCase):
     def golden(self, name):
-        with open(os.path.join(GOLDEN, name, "case.json"), encoding="utf-8") as f:
-            case = json.load(f)
-        out = os.path.join(self.tmp, name.replace("/", "-"))
-        args = [a.replace("{in}", os.path.join(GOLDEN, name, "in")).replace("{out}", out) for a in case["args"]]
-        code, _, err = tern(*args)
-        self.assertEqual(code, case["exit"], err)
-        expect = case["expect"]
-        if code == 0:
-            report = json.loads(read(out + "/report.json"))
-            for key, value in expect.get("report", {}).items():
-                self.assertEqual(report[key], value, key)
-            first = tree(out)
-            for threads in ("1", "3"):
-                code, _, err = tern(*args, "--force", "--threads", threads)
-                self.assertEqual(code, 0, err)
-                self.assertEqual(tree(out), first, "threads " + threads)
+        _, expect, out = self.run_golden(name, ["--threads", "1"], ["--threads", "3"])
         return expect, out
 
     def test_filter_verdicts_equal_the_reference(self):
@@ -129,6 +80,21 @@ class Cases(unittest.TestCase):
         self.assertEqual(code, 0, err)
         self.assertEqual([(r["doc"], r["rules"], r["reason"], r["limit"]) for r in rows(self.tmp + "/out/removed.jsonl")], [(0, "mine", "advert", 0), (2, "mine", "loud", 0.6)])
         self.assertIn("SHOUTING ALOUD", read(self.tmp + "/page.html").decode())
+        with open(self.tmp + "/mine.toml", "w") as f:
+            f.write('# the same\n[[rules]]\nreason = "advert"\ncontains = ["buy now"]\n\n[[rules]]\nreason = "loud"\nmeasure = "upper_ratio"\nmax = 0.6\n')
+        code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", self.tmp + "/mine.toml", "-o", self.tmp + "/out2")
+        if "this build reads no TOML" in err:
+            self.assertEqual(code, 4)
+        else:
+            self.assertEqual(code, 0, err)
+            self.assertEqual(read(self.tmp + "/out2/removed.jsonl"), read(self.tmp + "/out/removed.jsonl"))
+            for wrong, place in (('[[rules]]\nreason = "x"\nmeasure = "wordz"\nmin = 1\n', "rules[0].measure"), ("[lines]\nmin_words = 1979-05-27\n", "line 2"), ("a = [1,\n\n", "line 3"),
+                                 ("x = " + "[" * 100000, "line 1")):
+                with open(self.tmp + "/wrong.toml", "w") as f:
+                    f.write(wrong)
+                code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", self.tmp + "/wrong.toml", "-o", self.tmp + "/no")
+                self.assertEqual(code, 4)
+                self.assertIn("wrong.toml: " + place, err)
         with open(self.tmp + "/wrong.json", "w") as f:
             f.write('{"rules": [{"reason": "x", "measure": "wordz", "min": 1}]}')
         code, _, err = tern("filter", self.tmp + "/a.jsonl", "--rules", self.tmp + "/wrong.json", "-o", self.tmp + "/no")
@@ -161,6 +127,27 @@ class Cases(unittest.TestCase):
             self.assertEqual([(r["doc"], r["rules"], r["reason"]) for r in removed], [(0, "ppl", "perplexity_too_high"), (2, "ppl", "perplexity_too_high")])
             self.assertAlmostEqual(removed[0]["value"] / perplexity, 1, places=5)
         self.assertEqual(tern("filter", self.tmp + "/a.jsonl", "--ppl", model, "-o", self.tmp + "/no")[0], 2)
+
+    def test_kills_then_resume(self):
+        write_corpus(self.tmp + "/a.jsonl", 4000, 1)
+        write_corpus(self.tmp + "/b.jsonl", 300, 2)
+        self.kill_and_resume("filter", self.tmp + "/a.jsonl", "--rules", "gopher-rep,fineweb,c4")
+        shutil.rmtree(self.tmp + "/whole")
+        self.kill_and_resume("leak", self.tmp + "/a.jsonl", "--test", self.tmp + "/b.jsonl", "--clean")
+
+    def test_failures(self):
+        write_corpus(self.tmp + "/a.jsonl", 2000, 1)
+        write_corpus(self.tmp + "/b.jsonl", 20, 2)
+        self.check_failures("filter", self.tmp + "/a.jsonl", "--rules", "encoding")
+        self.check_failures("leak", self.tmp + "/a.jsonl", "--test", self.tmp + "/b.jsonl", "--clean")
+
+    def test_force_leaves_nothing_of_the_former_run(self):
+        write_jsonl(self.tmp + "/a.jsonl", ["a", "b"])
+        args = ["filter", self.tmp + "/a.jsonl", "--rules", "gopher", "-o", self.tmp + "/out"]
+        self.assertEqual(tern(*args)[0], 0)
+        self.assertTrue(os.path.exists(self.tmp + "/out/kept"))
+        self.assertEqual(tern(*args, "--annotate", "--force")[0], 0)
+        self.assertEqual(sorted(os.listdir(self.tmp + "/out")), ["annotations.jsonl", "bad.jsonl", "manifest.json", "report.json"])
 
     def test_dry_run_writes_nothing(self):
         write_jsonl(self.tmp + "/a.jsonl", ["text %d" % i for i in range(1000)])
