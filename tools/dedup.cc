@@ -1,6 +1,10 @@
 // tern dedup: remove exact, near, line and substring duplicates from a corpus.
 #include "tools/corpus/dedup.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "tools/corpus/ranks.h"
 #include "tools/corpus_flags.h"
 #include "tools/verb.h"
 
@@ -11,6 +15,14 @@ std::string Joined(const std::vector<std::string>& parts) {
   std::string out;
   for (const std::string& p : parts) out += (out.empty() ? "" : "\n") + p;
   return out;
+}
+
+void SilenceThisProcess() {
+  const int nowhere = ::open("/dev/null", O_WRONLY);
+  if (nowhere < 0) return;
+  ::dup2(nowhere, STDOUT_FILENO);
+  ::dup2(nowhere, STDERR_FILENO);
+  ::close(nowhere);
 }
 
 class Dedup : public Command {
@@ -69,9 +81,14 @@ class Dedup : public Command {
                                                 console));
     options_.common.score_field = own.score_field, options_.common.references = own.references;
     options_.common.max_memory_bytes = max_memory_bytes_, options_.common.temporary_folder = temporary_;
+    TERN_ASSIGN(std::unique_ptr<corpus::Ranks> ranks, corpus::Ranks::Open());
+    options_.common.ranks = ranks.get();
+    if (!ranks->root()) SilenceThisProcess();  // the root speaks for all
     Json report;
     Status done = corpus::Dedup(options_, &report);
     flags_.EndProgress();
+    // The root has the failures of all: only its exit code counts, and mpirun must not end it before it has spoken.
+    if (!ranks->root()) return {};
     TERN_RETURN_IF_ERROR(done);
     if (console.json) {
       console.PrintJson(report);
@@ -104,6 +121,6 @@ class Dedup : public Command {
 
 }  // namespace
 
-extern const Verb kDedup = {"dedup", "Data", "remove exact, near, line and substring duplicates", "tern dedup crawl/*.jsonl.gz -o clean\ntern dedup a.jsonl --near --threshold 0.7 -o clean", Make<Dedup>};
+extern const Verb kDedup = {"dedup", "Data", "remove exact, near, line and substring duplicates", "tern dedup crawl/*.jsonl.gz -o clean\ntern dedup a.jsonl --near --threshold 0.7 -o clean\nmpirun -n 8 tern dedup crawl/*.jsonl.gz -o clean", Make<Dedup>};
 
 }  // namespace tern

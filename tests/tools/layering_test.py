@@ -10,7 +10,7 @@ ROOMS = ["engine/base", "engine/kernels", "engine/graph", "engine/nn", "formats"
 FENCES = {"engine/graph": {"engine/kernels"}, "engine/nn": {"engine/kernels"}, "models": {"engine/kernels"}, "engine/plan": {"engine/kernels"}}
 # External headers that have one home.
 HOMES = {r"<(tbb|oneapi)/": {"engine/base/parallel.cc"}, r"<hwy/": {"engine/kernels/"}, r"[<\"]hwy/": {"engine/kernels/"}, r"<CLI/": {"tools/arguments.cc"},
-         r"<doctest/": {"tests/"}, r"<utf8proc": {"formats/", "tools/corpus/"}, r"<(zstd|zlib)": {"formats/", "tools/corpus/", "tests/"}}
+         r"<doctest/": {"tests/"}, r"<mpi": {"tools/corpus/mpi/"}, r"<toml": {"tools/corpus/toml.cc"}, r"<utf8proc": {"formats/", "tools/corpus/"}, r"<(zstd|zlib)": {"formats/", "tools/corpus/", "tests/"}}
 
 
 def room_of(path):

@@ -23,9 +23,10 @@ Status Changed(const std::string& path) {
 
 }  // namespace
 
-BlockSource::BlockSource(const CommonOptions& options, std::vector<Source>* sources, bool spool)
-    : options_(options), sources_(sources), spool_(spool), reader_(options), files_(sources->size()) {
-  for (const Source& s : *sources_) {
+BlockSource::BlockSource(const CommonOptions& options, std::vector<Source>* sources, size_t begin, size_t end, bool spool)
+    : options_(options), sources_(sources), end_(end), spool_(spool), reader_(options), files_(sources->size()), file_(begin) {
+  for (size_t i = begin; i < end; ++i) {
+    const Source& s = (*sources_)[i];
     struct stat st;
     if (s.path == "-" || ::stat(s.path.c_str(), &st) != 0 || !S_ISREG(st.st_mode)) {
       total_bytes_ = -1;
@@ -177,7 +178,7 @@ Result<bool> BlockSource::Next(Block* block, BlockPlace* place) {
   block->lines = 0;
   for (;;) {
     if (!stream_) {
-      if (file_ == sources_->size()) return false;
+      if (file_ == end_) return false;
       TERN_RETURN_IF_ERROR(OpenFile());
     }
     have_ = static_cast<int64_t>(carry_.size());

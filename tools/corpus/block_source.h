@@ -35,7 +35,8 @@ class BlockSource {
  public:
   static constexpr int64_t kBlockBytes = 512 << 10;
 
-  BlockSource(const CommonOptions& options, std::vector<Source>* sources, bool spool);
+  // Of the sources [begin, end).
+  BlockSource(const CommonOptions& options, std::vector<Source>* sources, size_t begin, size_t end, bool spool);
   ~BlockSource();
 
   // The next block of the first reading: storage, bytes, file, format, offset; not split, except for a record that is too long. False at the end.
@@ -58,13 +59,14 @@ class BlockSource {
 
   const CommonOptions& options_;
   std::vector<Source>* sources_;
+  const size_t end_;
   bool spool_;
   RecordReader reader_;
   std::vector<FileState> files_;
   int64_t total_bytes_ = 0, done_bytes_ = 0;
 
   // Of the file that is being read.
-  size_t file_ = 0;
+  size_t file_;
   std::unique_ptr<ByteStream> stream_;
   std::optional<Xxh3Stream> digest_;
   std::string carry_;

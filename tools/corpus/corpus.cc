@@ -9,6 +9,7 @@
 #include "tools/corpus/block_source.h"
 #include "tools/corpus/inputs.h"
 #include "tools/corpus/pipeline.h"
+#include "tools/corpus/ranks.h"
 
 namespace tern::corpus {
 
@@ -23,6 +24,10 @@ struct Corpus::State {
   int threads = 1;
   int64_t documents = 0, reference_documents = 0, bad = 0, line = 0;
   int line_file = -1;
+  Ranks alone;
+  Ranks* ranks = &alone;
+  size_t own_begin = 0, own_end = 0;          // sources of this rank
+  std::vector<int64_t> doc_starts{0, 0};      // of the ranks; after the first pass
   bool first_done = false;
   std::chrono::steady_clock::time_point told{};
 
@@ -43,6 +48,19 @@ struct Corpus::State {
     for (const Record& r : block->records)
       if (r.bad) ++s.bad, bad += !s.reference;
     places.push_back(place);
+  }
+
+  // At the end of the first pass: what every rank found out about its sources, and the numbers of this rank's documents among all.
+  Status JoinRanks() {
+    TERN_RETURN_IF_ERROR(TellSources(*ranks, &sources, own_begin, own_end));
+    TERN_ASSIGN(std::vector<int64_t> counts, ranks->Concatenate(std::vector<int64_t>{documents}));
+    doc_starts.assign(1, 0);
+    for (int64_t n : counts) doc_starts.push_back(doc_starts.back() + n);
+    for (BlockPlace& p : places) p.first_doc += doc_starts[static_cast<size_t>(ranks->rank())];
+    documents = doc_starts.back();
+    reference_documents = bad = 0;
+    for (const Source& source : sources) (source.reference ? reference_documents : bad) += source.reference ? source.documents : source.bad;
+    return {};
   }
 
   void Tell(std::string_view stage, int64_t done, int64_t total, int64_t docs) {
@@ -75,6 +93,16 @@ int64_t Corpus::reference_documents() const { return state_->reference_documents
 int64_t Corpus::bad() const { return state_->bad; }
 int64_t Corpus::blocks() const { return static_cast<int64_t>(state_->places.size()); }
 int64_t Corpus::FirstDocOf(int64_t block) const { return state_->places[static_cast<size_t>(block)].first_doc; }
+int64_t Corpus::EndDocOf(int64_t block) const { return block + 1 < blocks() ? FirstDocOf(block + 1) : own_end_doc(); }
+Ranks& Corpus::ranks() const { return *state_->ranks; }
+size_t Corpus::own_begin_source() const { return state_->own_begin; }
+size_t Corpus::own_end_source() const { return state_->own_end; }
+int64_t Corpus::own_begin_doc() const { return state_->doc_starts[static_cast<size_t>(state_->ranks->rank())]; }
+int64_t Corpus::own_end_doc() const { return state_->doc_starts[static_cast<size_t>(state_->ranks->rank()) + 1]; }
+int Corpus::RankOf(int64_t doc) const {
+  const auto& starts = state_->doc_starts;
+  return static_cast<int>(std::upper_bound(starts.begin(), starts.end(), doc) - starts.begin()) - 1;
+}
 int64_t Corpus::BlockOf(int64_t doc) const {
   const auto& places = state_->places;
   auto it = std::upper_bound(places.begin(), places.end(), doc, [](int64_t d, const BlockPlace& p) { return d < p.first_doc; });
@@ -85,14 +113,16 @@ Result<std::unique_ptr<Corpus>> Corpus::Open(const CommonOptions& options) {
   auto state = std::make_unique<State>(options);
   TERN_ASSIGN(state->sources, FindSources(options));
   if (options.max_record_bytes < 1 || options.max_record_bytes > (int64_t{1} << 31)) return UsageError("--max-record must lie between 1 byte and 2 GiB");
-  state->threads = options.threads > 0 ? options.threads : AvailableThreads();
+  if (options.ranks) state->ranks = options.ranks;
+  state->threads = options.threads > 0 ? options.threads : std::max(1, AvailableThreads() / state->ranks->local_size());
+  TERN_RETURN_IF_ERROR(ShareSources(*state->ranks, state->sources, &state->own_begin, &state->own_end));
   return std::unique_ptr<Corpus>(new Corpus(std::move(state)));
 }
 
 Status Corpus::Pass(const PassOptions& pass, const Work& work, const InOrder& in_order) {
   State& s = *state_;
   const bool first = !s.first_done;
-  if (first) s.source = std::make_unique<BlockSource>(s.options, &s.sources, !pass.only_pass);
+  if (first) s.source = std::make_unique<BlockSource>(s.options, &s.sources, s.own_begin, s.own_end, !pass.only_pass);
   const int items = Pipeline::ItemsFor(s.threads);
   std::vector<Block> blocks(static_cast<size_t>(items));
   std::vector<BlockPlace> places(static_cast<size_t>(items));
@@ -141,6 +171,7 @@ Status Corpus::Pass(const PassOptions& pass, const Work& work, const InOrder& in
     return {};
   };
   TERN_RETURN_IF_ERROR(line.Run());
+  if (first) TERN_RETURN_IF_ERROR(s.JoinRanks());
   s.first_done = true;
   return {};
 }

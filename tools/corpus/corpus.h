@@ -60,13 +60,24 @@ class Corpus {
   int64_t bad() const;
   int64_t blocks() const;
   int64_t FirstDocOf(int64_t block) const;
+  int64_t EndDocOf(int64_t block) const;
   int64_t BlockOf(int64_t doc) const;  // the block that holds it
   // References come first: documents [0, reference_documents()). The inputs are shown as if there were none: ShownDoc is negative for a reference.
   int64_t reference_documents() const;
   int64_t ShownDoc(int64_t doc) const { return doc - reference_documents(); }
 
+  // With several ranks each reads whole sources of its own, one behind the other: blocks are those of this rank, documents and bad() are counted over all
+  // of them. Document numbers hold from the end of the first pass on; during it they count from 0 on every rank.
+  Ranks& ranks() const;
+  size_t own_begin_source() const;
+  size_t own_end_source() const;
+  int64_t own_begin_doc() const;
+  int64_t own_end_doc() const;
+  int RankOf(int64_t doc) const;
+  bool Owns(int64_t doc) const { return doc >= own_begin_doc() && doc < own_end_doc(); }
+
   // `work` runs on any thread, blocks in any order; `in_order` runs on one thread at a time, block after block. Either may be empty. The first failure
-  // ends the pass. Blocks are reused afterwards: nothing may point into them.
+  // ends the pass. Blocks are reused afterwards: nothing may point into them. The first pass is collective: all ranks make it.
   using Work = std::function<Status(Block& block, int worker)>;
   using InOrder = std::function<Status(Block& block)>;
   Status Pass(const PassOptions& options, const Work& work, const InOrder& in_order);

@@ -11,6 +11,8 @@
 #include "tools/corpus/minhash.h"
 #include "tools/corpus/near.h"
 #include "tools/corpus/output.h"
+#include "tools/corpus/pipeline.h"
+#include "tools/corpus/ranks.h"
 #include "tools/corpus/shingles.h"
 
 namespace tern::corpus {
@@ -54,7 +56,9 @@ class Run {
       return {};
     }
     state_.emplace(o_, *corpus_, *out_);
+    TERN_RETURN_IF_ERROR(state_->AgreeOnSeed());
     TERN_RETURN_IF_ERROR(ReadKeys());
+    TERN_RETURN_IF_ERROR(Share());
     if (Status bad = corpus_->CheckBadShare(); !bad.ok()) {
       Describe();
       TERN_RETURN_IF_ERROR(out_->CommitStopped(o_.common, *corpus_, report_, "more than 1 % of the records are malformed", {"bad.jsonl"}));
@@ -73,7 +77,8 @@ class Run {
     TERN_RETURN_IF_ERROR(WriteKept(&*state_));
     Describe();
     if (!o_.common.report_html.empty()) TERN_RETURN_IF_ERROR(WriteDedupPage(&*state_, report_));
-    return out_->Commit(o_.common, *corpus_, report_);
+    TERN_RETURN_IF_ERROR(out_->Commit(o_.common, *corpus_, report_));
+    return corpus_->ranks().Barrier();
   }
 
  private:
@@ -88,6 +93,22 @@ class Run {
     return corpus_->Pass(
         {.stage = "reading"}, [&](Block& block, int worker) { return Sketch(block, hasher, *spaces[static_cast<size_t>(worker)]); },
         [&](Block& block) { return Note(block); });
+  }
+
+  // What every rank read becomes known to all.
+  Status Share() {
+    TERN_RETURN_IF_ERROR(CheckCount());
+    TERN_RETURN_IF_ERROR(state_->ShareDocuments());
+    TERN_ASSIGN(text_bytes_in_, corpus_->ranks().Sum(text_bytes_in_));
+    int64_t inputs_before = 0;  // of the documents of former ranks, those that are shown
+    for (size_t s = 0; s < corpus_->own_begin_source(); ++s)
+      if (!corpus_->sources()[s].reference) inputs_before += corpus_->sources()[s].documents;
+    return out_->GatherList("bad.jsonl", inputs_before);
+  }
+
+  Status CheckCount() const {
+    if (corpus_->documents() < int64_t{1} << 32) return {};
+    return UsageError("more than 4,294,967,295 documents in one run").Hint("Split the inputs and use --against");
   }
 
   Status Sketch(Block& block, const MinHasher& hasher, Workspace& w) {
@@ -119,7 +140,7 @@ class Run {
   Status Note(Block& block) {
     DedupState& s = *state_;
     const BlockKeys& keys = static_cast<const BlockKeys&>(*block.result);
-    if (corpus_->documents() >= int64_t{1} << 32) return UsageError("more than 4,294,967,295 documents in one run").Hint("Split the inputs and use --against");
+    TERN_RETURN_IF_ERROR(CheckCount());
     const uint32_t first = static_cast<uint32_t>(block.first_doc);
     for (size_t i = 0; i < block.records.size(); ++i) {
       const Record& record = block.records[i];
@@ -234,7 +255,11 @@ Status Dedup(const DedupOptions& options, Json* report) {
   DedupOptions o = options;
   o.common.verb = "dedup";
   if (!o.exact && !o.near && !o.lines && !o.substr) o.exact = o.near = true;
-  return Run(o, report).All();
+  Ranks alone;
+  if (!o.common.ranks) o.common.ranks = &alone;
+  Status status = Guarded([&] { return Run(o, report).All(); });
+  o.common.ranks->Fail(status);
+  return status;
 }
 
 }  // namespace tern::corpus

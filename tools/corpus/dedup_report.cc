@@ -18,8 +18,10 @@ class Page {
   Page(DedupState* state, const Json& report) : s_(*state), report_(report), page_("tern dedup") {}
 
   Status Write() {
+    TERN_RETURN_IF_ERROR(Gather());
     Choose();
     TERN_RETURN_IF_ERROR(Fetch());
+    if (!s_.ranks.root()) return {};
     auto count = [&](const char* key) { return Str(report_.value(key, int64_t{0})); };
     page_.Table({{"documents", "malformed", "kept", "removed", "text bytes in", "text bytes kept"},
                  {count("documents"), count("bad"), count("kept"), count("removed"), count("text_bytes_in"), count("text_bytes_kept")}});
@@ -42,10 +44,25 @@ class Page {
   }
 
  private:
+  // From all ranks, to all: the removals, and the cuts of the first few documents that have any.
+  Status Gather() {
+    TERN_ASSIGN(removals_, s_.ranks.Concatenate(s_.removals));
+    std::stable_sort(removals_.begin(), removals_.end(), [](const Removal& a, const Removal& b) { return a.doc < b.doc; });
+    size_t docs = 0;
+    if (!s_.layers.empty())
+      for (const Cut& c : s_.layers[0].cuts) {
+        docs += cuts_.empty() || cuts_.back().doc != c.doc;
+        if (docs > kCutTexts) break;
+        cuts_.push_back(c);
+      }
+    TERN_ASSIGN(cuts_, s_.ranks.Concatenate(cuts_));
+    return {};
+  }
+
   // The largest clusters first, one pair of each.
   void Choose() {
     std::map<int64_t, int64_t> sizes;
-    for (const Removal& r : s_.removals) ++sizes[r.cluster];
+    for (const Removal& r : removals_) ++sizes[r.cluster];
     std::vector<std::pair<int64_t, int64_t>> order;
     for (auto [cluster, size] : sizes) order.emplace_back(-size, cluster);
     std::sort(order.begin(), order.end());
@@ -53,14 +70,13 @@ class Page {
     for (auto [size, cluster] : order) {
       // The least alike of its members tells most.
       const Removal* least = nullptr;
-      for (const Removal& r : s_.removals)
+      for (const Removal& r : removals_)
         if (r.cluster == cluster && (!least || r.similarity < least->similarity)) least = &r;
       shown_.push_back(*least);
       wanted_.push_back(least->doc), wanted_.push_back(least->kept);
     }
-    if (!s_.layers.empty())
-      for (const Cut& c : s_.layers[0].cuts)
-        if (cut_.size() < kCutTexts && (cut_.empty() || cut_.back() != c.doc)) cut_.push_back(c.doc);
+    for (const Cut& c : cuts_)
+      if (cut_.size() < kCutTexts && (cut_.empty() || cut_.back() != c.doc)) cut_.push_back(c.doc);
     wanted_.insert(wanted_.end(), cut_.begin(), cut_.end());
     std::sort(wanted_.begin(), wanted_.end());
     wanted_.erase(std::unique(wanted_.begin(), wanted_.end()), wanted_.end());
@@ -70,8 +86,8 @@ class Page {
     auto first_in = [this](int64_t doc) { return std::lower_bound(wanted_.begin(), wanted_.end(), doc, [](uint32_t d, int64_t e) { return d < e; }); };
     PassOptions pass;
     pass.stage = "reporting";
-    pass.want = [&](int64_t block) { return first_in(s_.corpus.FirstDocOf(block)) != first_in(block + 1 < s_.corpus.blocks() ? s_.corpus.FirstDocOf(block + 1) : s_.documents()); };
-    return s_.corpus.Pass(pass, nullptr, [&](Block& block) -> Status {
+    pass.want = [&](int64_t block) { return first_in(s_.corpus.FirstDocOf(block)) != first_in(s_.corpus.EndDocOf(block)); };
+    TERN_RETURN_IF_ERROR(s_.corpus.Pass(pass, nullptr, [&](Block& block) -> Status {
       for (auto it = first_in(block.first_doc), end = first_in(block.DocOf(block.records.size())); it != end; ++it) {
         const size_t i = static_cast<size_t>(*it - block.first_doc);
         std::string_view text = block.records[i].text;
@@ -81,7 +97,16 @@ class Page {
         places_[*it] = Str("line ", block.LineOf(i), " of ", ReplaceInvalidUtf8(s_.corpus.sources()[static_cast<size_t>(block.file)].path));
       }
       return {};
-    });
+    }));
+    if (s_.ranks.alone()) return {};
+    Json own = Json::array();
+    for (const auto& [doc, text] : texts_) own.push_back(Json{doc, text, places_[doc]});
+    TERN_ASSIGN(std::vector<std::string> all, s_.ranks.Gather(DumpJson(own)));
+    for (const std::string& part : all) {
+      TERN_ASSIGN(Json texts, ParseJson(part));
+      for (const Json& t : texts) texts_[t[0].get<uint32_t>()] = t[1], places_[t[0].get<uint32_t>()] = t[2];
+    }
+    return {};
   }
 
   std::string Caption(const char* what, uint32_t doc) {
@@ -97,7 +122,7 @@ class Page {
     std::vector<HtmlReport::Bar> bars(20);
     for (int i = 0; i < 20; ++i) bars[static_cast<size_t>(i)].label = Str(i * 0.05);
     std::map<int64_t, int64_t> sizes, size_counts;
-    for (const Removal& r : s_.removals) {
+    for (const Removal& r : removals_) {
       if (s_.fate[r.doc] != Fate::kNear) continue;
       ++bars[static_cast<size_t>(std::clamp(r.similarity * 20, 0.0, 19.0))].first;
       ++sizes[r.cluster];
@@ -117,7 +142,7 @@ class Page {
   void CutText(uint32_t doc) {
     std::vector<std::pair<size_t, size_t>> marks;
     const std::string& text = texts_[doc];
-    for (const Cut& c : s_.layers[0].cuts)
+    for (const Cut& c : cuts_)
       if (c.doc == doc && c.end <= text.size()) marks.emplace_back(c.begin, c.end);
     page_.Text(Caption("cut from", doc), text, marks);
   }
@@ -125,7 +150,8 @@ class Page {
   DedupState& s_;
   const Json& report_;
   HtmlReport page_;
-  std::vector<Removal> shown_;
+  std::vector<Removal> removals_, shown_;
+  std::vector<Cut> cuts_;
   std::vector<uint32_t> cut_, wanted_;
   std::map<uint32_t, std::string> texts_, places_;
 };

@@ -1,7 +1,9 @@
 #include "tools/corpus/dedup_state.h"
 
 #include <algorithm>
+#include <cstring>
 #include <random>
+#include <utility>
 
 #include "engine/base/memory.h"
 #include "engine/base/utf8.h"
@@ -21,12 +23,13 @@ const char* FateName(Fate fate) {
 void Clusters::Add(const Clusters& more) {
   for (const One& c : more.list) list.push_back({c.keeper, members.size() + c.begin, c.size});
   members.insert(members.end(), more.members.begin(), more.members.end());
+  similarity.insert(similarity.end(), more.similarity.begin(), more.similarity.end());
 }
 
 DedupState::DedupState(const DedupOptions& o, Corpus& c, OutputFolder& f)
-    : options(o), corpus(c), out(f), temporary(o.common.temporary_folder.empty() ? f.work_path() : o.common.temporary_folder), ids(temporary) {
+    : options(o), corpus(c), out(f), ranks(c.ranks()), temporary(o.common.temporary_folder.empty() ? f.work_path() : o.common.temporary_folder), ids(temporary) {
   memory_bytes = o.common.max_memory_bytes;
-  if (memory_bytes <= 0) memory_bytes = std::min<int64_t>(AvailableMemory(), int64_t{1} << 46) / 2;
+  if (memory_bytes <= 0) memory_bytes = std::min<int64_t>(AvailableMemory(), int64_t{1} << 46) / 2 / ranks.local_size();
   std::random_device device;
   seed = static_cast<uint64_t>(device()) << 32 | device();
 }
@@ -45,8 +48,73 @@ bool DedupState::Better(uint32_t a, uint32_t b) const {
   return a < b;
 }
 
-Status DedupState::Take(Clusters* clusters, Fate fate_of_removed, const std::function<double(uint32_t, uint32_t)>& similarity) {
-  std::sort(clusters->list.begin(), clusters->list.end(), [&](const Clusters::One& a, const Clusters::One& b) { return clusters->members[a.begin] < clusters->members[b.begin]; });
+Status DedupState::AgreeOnSeed() {
+  TERN_ASSIGN(std::vector<uint64_t> seeds, ranks.Concatenate(std::vector<uint64_t>{seed}));
+  seed = seeds[0];
+  return {};
+}
+
+Status DedupState::ShareDocuments() {
+  ids.StartAt(corpus.own_begin_doc());
+  if (ranks.alone()) return {};
+  TERN_ASSIGN(length, ranks.Concatenate(length));
+  TERN_ASSIGN(score, ranks.Concatenate(score));
+  TERN_ASSIGN(fate, ranks.Concatenate(fate));
+  return {};
+}
+
+Status DedupState::BringIds(std::vector<uint32_t> docs) {
+  if (ranks.alone()) return {};
+  std::erase_if(docs, [this](uint32_t doc) { return corpus.Owns(doc); });
+  std::sort(docs.begin(), docs.end());
+  docs.erase(std::unique(docs.begin(), docs.end()), docs.end());
+  std::vector<std::string> out(static_cast<size_t>(ranks.size()));
+  for (uint32_t doc : docs) out[static_cast<size_t>(corpus.RankOf(doc))].append(reinterpret_cast<const char*>(&doc), sizeof doc);
+  TERN_ASSIGN(std::vector<std::string> asked, ranks.Swap(out));
+  std::string id;
+  for (size_t r = 0; r < asked.size(); ++r) {
+    out[r].clear();
+    for (size_t at = 0; at < asked[r].size(); at += 4) {
+      uint32_t doc;
+      std::memcpy(&doc, asked[r].data() + at, sizeof doc);
+      TERN_RETURN_IF_ERROR(ids.Find(doc, &id));
+      out[r] += id;
+      out[r] += '\n';
+    }
+  }
+  TERN_ASSIGN(std::vector<std::string> answers, ranks.Swap(out));
+  size_t next = 0;  // docs ascend, and so do the ranks they belong to
+  for (const std::string& answer : answers)
+    for (size_t at = 0, end; at < answer.size(); at = end + 1) {
+      end = answer.find('\n', at);
+      ids.Know(docs[next++], answer.substr(at, end - at));
+    }
+  return {};
+}
+
+Status GatherClusters(Ranks& ranks, Clusters* clusters) {
+  if (ranks.alone()) return {};
+  TERN_ASSIGN(clusters->list, ranks.Concatenate(clusters->list));
+  TERN_ASSIGN(clusters->members, ranks.Concatenate(clusters->members));
+  TERN_ASSIGN(clusters->similarity, ranks.Concatenate(clusters->similarity));
+  size_t begin = 0;
+  for (Clusters::One& c : clusters->list) c.begin = std::exchange(begin, begin + c.size);
+  return {};
+}
+
+Status DedupState::Take(Clusters* clusters, Fate fate_of_removed) {
+  // A reference may stand in two clusters: in one as a member, in one as the keeper.
+  std::sort(clusters->list.begin(), clusters->list.end(), [&](const Clusters::One& a, const Clusters::One& b) {
+    const uint32_t x = clusters->members[a.begin], y = clusters->members[b.begin];
+    return x != y ? x < y : a.keeper < b.keeper;
+  });
+  if (corpus.reference_documents() > 0) {
+    std::vector<uint32_t> keepers;
+    if (ranks.root())
+      for (const Clusters::One& c : clusters->list)
+        if (reference(c.keeper)) keepers.push_back(c.keeper);
+    TERN_RETURN_IF_ERROR(BringIds(std::move(keepers)));
+  }
   std::string lines;
   for (const Clusters::One& c : clusters->list) {
     const uint32_t* first = clusters->members.data() + c.begin;
@@ -63,17 +131,18 @@ Status DedupState::Take(Clusters* clusters, Fate fate_of_removed, const std::fun
       AppendPart(&lines, corpus.ShownDoc(*member));
       if (*member == c.keeper) continue;
       fate[*member] = fate_of_removed;
-      removals.push_back({*member, c.keeper, number, similarity ? similarity(c.keeper, *member) : 1.0});
+      const double similarity = clusters->similarity.empty() ? 1.0 : clusters->similarity[static_cast<size_t>(member - clusters->members.data())];
+      if (corpus.Owns(*member)) removals.push_back({*member, c.keeper, number, similarity});
     }
     lines += "]";
-    if (reference(c.keeper)) TERN_RETURN_IF_ERROR(AppendAgainst(c.keeper, &lines));
+    if (reference(c.keeper) && ranks.root()) TERN_RETURN_IF_ERROR(AppendAgainst(c.keeper, &lines));
     lines += "}\n";
     if (lines.size() > (1 << 20)) {
-      TERN_RETURN_IF_ERROR(out.Append("clusters.jsonl", lines));
+      if (ranks.root()) TERN_RETURN_IF_ERROR(out.Append("clusters.jsonl", lines));
       lines.clear();
     }
   }
-  return out.Append("clusters.jsonl", lines);
+  return ranks.root() ? out.Append("clusters.jsonl", lines) : Status();
 }
 
 Status DedupState::AppendAgainst(uint32_t doc, std::string* out) {
@@ -145,8 +214,7 @@ bool DedupState::WasCut(uint32_t doc) const {
 }
 
 bool DedupState::BlockHasAny(int64_t block) const {
-  int64_t end = block + 1 < corpus.blocks() ? corpus.FirstDocOf(block + 1) : documents();
-  for (int64_t d = corpus.FirstDocOf(block); d < end; ++d)
+  for (int64_t d = corpus.FirstDocOf(block), end = corpus.EndDocOf(block); d < end; ++d)
     if (fate[static_cast<size_t>(d)] == Fate::kHere) return true;
   return false;
 }

@@ -21,10 +21,12 @@ std::string_view NormalizedKey(std::string_view text, Normalize how, WordReader&
 }
 
 Status ExactKeys::Run(DedupState* state) {
+  const uint32_t before = static_cast<uint32_t>(state->corpus.own_begin_doc());
+  TERN_RETURN_IF_ERROR(ShareOut(state->ranks, &store_, budget_bytes_, state->temporary, [before](ExactKey* key) { key->doc += before; }));
   Clusters clusters;
   std::mutex mu;
-  TERN_RETURN_IF_ERROR(ForChunks(state->corpus.threads(), store_.partitions(), state->options.common.cancel, [&](int64_t p, int) -> Status {
-    TERN_ASSIGN(std::vector<ExactKey> keys, store_.Take(p));
+  TERN_RETURN_IF_ERROR(ForChunks(state->corpus.threads(), store_->partitions(), state->options.common.cancel, [&](int64_t p, int) -> Status {
+    TERN_ASSIGN(std::vector<ExactKey> keys, store_->Take(p));
     std::sort(keys.begin(), keys.end(), [](const ExactKey& a, const ExactKey& b) { return std::tie(a.high, a.low, a.doc) < std::tie(b.high, b.low, b.doc); });
     Clusters found;
     for (size_t i = 0; i < keys.size();) {
@@ -43,7 +45,8 @@ Status ExactKeys::Run(DedupState* state) {
     clusters.Add(found);
     return {};
   }));
-  return state->Take(&clusters, Fate::kExact, {});
+  TERN_RETURN_IF_ERROR(GatherClusters(state->ranks, &clusters));
+  return state->Take(&clusters, Fate::kExact);
 }
 
 }  // namespace tern::corpus

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -24,17 +25,18 @@ struct ExactKey {
 class ExactKeys {
  public:
   static constexpr int kPartitionBits = 8;
-  ExactKeys(int64_t budget_bytes, std::string folder) : store_(1 << kPartitionBits, budget_bytes, std::move(folder)) {}
+  ExactKeys(int64_t budget_bytes, std::string folder) : budget_bytes_(budget_bytes), store_(std::make_unique<Partitioned<ExactKey>>(1 << kPartitionBits, budget_bytes, std::move(folder))) {}
 
   // The hash of a key, in parallel; then in order of the documents Append. An empty key never matches: it is not to be appended.
   Status Append(const Hash128& hash, uint32_t doc) {
-    return store_.Append(static_cast<int64_t>(hash.low >> (64 - kPartitionBits)), {hash.high, static_cast<uint32_t>(hash.low), doc});
+    return store_->Append(static_cast<int64_t>(hash.low >> (64 - kPartitionBits)), {hash.high, static_cast<uint32_t>(hash.low), doc});
   }
   // Finds the groups, writes the clusters and marks what goes.
   Status Run(DedupState* state);
 
  private:
-  Partitioned<ExactKey> store_;
+  int64_t budget_bytes_;
+  std::unique_ptr<Partitioned<ExactKey>> store_;
 };
 
 }  // namespace tern::corpus

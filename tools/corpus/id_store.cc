@@ -20,6 +20,12 @@ Status IdStore::Append(std::string_view id_json) {
 
 Status IdStore::Find(int64_t doc, std::string* id_json) {
   id_json->clear();
+  if (!others_.empty())
+    if (auto it = others_.find(doc); it != others_.end()) {
+      *id_json = it->second;
+      return {};
+    }
+  doc -= first_doc_;
   if (doc < 0 || doc >= count_) return InternalError("a document without an id");
   size_t stride = static_cast<size_t>(doc / kStride);
   int64_t at = places_[stride], end = stride + 1 < places_.size() ? places_[stride + 1] : bytes_;

@@ -26,19 +26,23 @@ class Writer {
 
   Status Run() {
     std::sort(s_.removals.begin(), s_.removals.end(), [](const Removal& a, const Removal& b) { return a.doc < b.doc; });
+    std::vector<uint32_t> keepers;
+    for (const Removal& r : s_.removals) keepers.push_back(r.kept);
+    TERN_RETURN_IF_ERROR(s_.BringIds(std::move(keepers)));
     s_.out.OpenKept(s_.corpus);
     TERN_RETURN_IF_ERROR(s_.out.Touch("removed.jsonl"));
     PassOptions pass{.stage = "writing"};
     pass.want = [this](int64_t block) { return s_.corpus.FirstDocOf(block) >= s_.corpus.reference_documents(); };
     pass.parse_block = [this](int64_t block) { return HasCut(block); };
-    return s_.corpus.Pass(
-        pass, [this](Block& block, int) { return Prepare(block); }, [this](Block& block) { return Write(block); });
+    TERN_RETURN_IF_ERROR(s_.corpus.Pass(
+        pass, [this](Block& block, int) { return Prepare(block); }, [this](Block& block) { return Write(block); }));
+    return s_.out.GatherList("removed.jsonl");
   }
 
  private:
   bool HasCut(int64_t block) const {
     if (s_.layers.empty()) return false;
-    int64_t end = block + 1 < s_.corpus.blocks() ? s_.corpus.FirstDocOf(block + 1) : s_.documents();
+    const int64_t end = s_.corpus.EndDocOf(block);
     for (const CutLayer& layer : s_.layers) {
       auto it = std::lower_bound(layer.cuts.begin(), layer.cuts.end(), s_.corpus.FirstDocOf(block), [](const Cut& c, int64_t doc) { return c.doc < doc; });
       if (it != layer.cuts.end() && it->doc < end) return true;

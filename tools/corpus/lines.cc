@@ -28,6 +28,12 @@ struct Repeated {
   uint32_t doc, line, first_doc;
 };
 
+// What the cuts left of a document.
+struct Left {
+  uint32_t doc, length;
+  bool emptied;  // said in a record of its own
+};
+
 struct BlockLines : BlockResult {
   std::vector<std::pair<Hash128, LineKey>> keys;
 };
@@ -53,13 +59,15 @@ void ForLines(std::string_view text, F&& f) {
 
 class LineStage {
  public:
-  explicit LineStage(DedupState* state) : s_(*state), store_(1 << kPartitionBits, state->memory_bytes / 2, state->temporary) {}
+  explicit LineStage(DedupState* state) : s_(*state), store_(std::make_unique<Partitioned<LineKey>>(1 << kPartitionBits, state->memory_bytes / 2, state->temporary)) {}
 
   Status Run() {
     TERN_RETURN_IF_ERROR(s_.out.Touch("spans.jsonl"));
     TERN_RETURN_IF_ERROR(Collect());
+    TERN_RETURN_IF_ERROR(ShareOut(s_.ranks, &store_, s_.memory_bytes / 2, s_.temporary, [](LineKey*) {}));
     TERN_RETURN_IF_ERROR(FindRepeated());
-    return CutThem();
+    TERN_RETURN_IF_ERROR(CutThem());
+    return Share();
   }
 
  private:
@@ -94,15 +102,15 @@ class LineStage {
         },
         [&](Block& block) -> Status {
           for (const auto& [h, key] : static_cast<const BlockLines&>(*block.result).keys)
-            TERN_RETURN_IF_ERROR(store_.Append(static_cast<int64_t>(h.low >> (64 - kPartitionBits)), key));
+            TERN_RETURN_IF_ERROR(store_->Append(static_cast<int64_t>(h.low >> (64 - kPartitionBits)), key));
           return {};
         });
   }
 
   Status FindRepeated() {
     std::mutex mu;
-    TERN_RETURN_IF_ERROR(ForChunks(s_.corpus.threads(), store_.partitions(), s_.options.common.cancel, [&](int64_t p, int) -> Status {
-      TERN_ASSIGN(std::vector<LineKey> keys, store_.Take(p));
+    TERN_RETURN_IF_ERROR(ForChunks(s_.corpus.threads(), store_->partitions(), s_.options.common.cancel, [&](int64_t p, int) -> Status {
+      TERN_ASSIGN(std::vector<LineKey> keys, store_->Take(p));
       auto order = [](const LineKey& k) {
         const uint64_t high = k.high;  // by value: in the packed key it is aligned to 4 only, and a tuple would bind to it
         return std::tuple(high, k.low, k.doc, k.line);
@@ -118,6 +126,7 @@ class LineStage {
       repeated_.insert(repeated_.end(), found.begin(), found.end());
       return {};
     }));
+    TERN_ASSIGN(repeated_, s_.ranks.Route(repeated_, [this](const Repeated& r) { return s_.corpus.RankOf(r.doc); }));
     std::sort(repeated_.begin(), repeated_.end(), [](const Repeated& a, const Repeated& b) { return std::tie(a.doc, a.line) < std::tie(b.doc, b.line); });
     return {};
   }
@@ -134,7 +143,7 @@ class LineStage {
     layer.lines = true;
     PassOptions pass{.stage = "cutting lines"};
     pass.want = [this](int64_t block) {
-      auto [from, to] = RepeatedIn(s_.corpus.FirstDocOf(block), block + 1 < s_.corpus.blocks() ? s_.corpus.FirstDocOf(block + 1) : s_.documents());
+      auto [from, to] = RepeatedIn(s_.corpus.FirstDocOf(block), s_.corpus.EndDocOf(block));
       return from != to;
     };
     TERN_RETURN_IF_ERROR(s_.corpus.Pass(
@@ -168,17 +177,30 @@ class LineStage {
           const BlockCuts& result = static_cast<const BlockCuts&>(*block.result);
           layer.cuts.insert(layer.cuts.end(), result.cuts.begin(), result.cuts.end());
           s_.line_spans += result.count, s_.line_bytes += result.bytes;
-          for (auto [doc, length] : result.lengths) s_.length[doc] = length;
-          for (uint32_t doc : result.emptied) s_.fate[doc] = Fate::kLines;
+          for (auto [doc, length] : result.lengths) left_.push_back({doc, length, false});
+          for (uint32_t doc : result.emptied) left_.push_back({doc, 0, true});
           return s_.out.Append("spans.jsonl", result.spans);
         }));
     s_.layers.push_back(std::move(layer));
     return {};
   }
 
+  // What is left of each document that lost lines, to all ranks.
+  Status Share() {
+    TERN_ASSIGN(left_, s_.ranks.Concatenate(left_));
+    for (const Left& l : left_) {
+      if (l.emptied) s_.fate[l.doc] = Fate::kLines;
+      else s_.length[l.doc] = l.length;
+    }
+    TERN_ASSIGN(s_.line_spans, s_.ranks.Sum(s_.line_spans));
+    TERN_ASSIGN(s_.line_bytes, s_.ranks.Sum(s_.line_bytes));
+    return s_.out.GatherList("spans.jsonl");
+  }
+
   DedupState& s_;
-  Partitioned<LineKey> store_;
+  std::unique_ptr<Partitioned<LineKey>> store_;
   std::vector<Repeated> repeated_;
+  std::vector<Left> left_;
 };
 
 }  // namespace

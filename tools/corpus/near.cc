@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <mutex>
-#include <set>
+#include <optional>
 
-#include "engine/base/hash.h"
 #include "tools/corpus/pipeline.h"
 #include "tools/corpus/prefix_join.h"
 #include "tools/corpus/shingle_sets.h"
@@ -16,117 +14,27 @@
 namespace tern::corpus {
 namespace {
 
-constexpr size_t kSmallMeeting = 8;  // up to so many documents a meeting is taken apart into pairs
-
-int PartBits(int bands) {
-  int bits = 8;
-  while (bits > 0 && (int64_t{bands} << bits) > 4096) --bits;
-  return bits;
-}
-
-uint64_t PairOf(uint32_t a, uint32_t b) { return a < b ? uint64_t{a} << 32 | b : uint64_t{b} << 32 | a; }
-
-void SortUnique(std::vector<uint64_t>* v) {
+void SortUnique(std::vector<uint32_t>* v) {
   std::sort(v->begin(), v->end());
   v->erase(std::unique(v->begin(), v->end()), v->end());
 }
 
-// By the high half, stable: three rounds of eleven bits; the documents in the low half ascend already.
-void SortByKey(std::vector<uint64_t>* records, std::vector<uint64_t>* other) {
-  if (records->size() < 1024) {
-    std::sort(records->begin(), records->end());
-    return;
-  }
-  other->resize(records->size());
-  for (int shift : {32, 43, 54}) {
-    const uint64_t mask = shift == 54 ? 1023 : 2047;
-    std::vector<size_t> at(mask + 2, 0);
-    for (uint64_t r : *records) ++at[(r >> shift & mask) + 1];
-    for (size_t i = 1; i < at.size(); ++i) at[i] += at[i - 1];
-    for (uint64_t r : *records) (*other)[at[r >> shift & mask]++] = r;
-    records->swap(*other);
-  }
-}
-
-}  // namespace
-
-BandKeys::BandKeys(int bands, int64_t budget_bytes, std::string folder)
-    : bands_(bands), part_bits_(PartBits(bands)), store_(int64_t{bands} << part_bits_, budget_bytes, std::move(folder)) {}
-
-Status BandKeys::Append(uint32_t doc, const uint64_t* keys) {
-  for (int b = 0; b < bands_; ++b) {
-    int64_t part = (int64_t{b} << part_bits_) | static_cast<int64_t>(part_bits_ == 0 ? 0 : keys[b] >> (64 - part_bits_));
-    TERN_RETURN_IF_ERROR(store_.Append(part, keys[b] << 32 | doc));
-  }
-  return {};
-}
-
-Result<BandKeys::Meetings> BandKeys::Run(DedupState* state) {
-  Meetings all;
-  std::set<std::pair<uint64_t, uint64_t>> known;  // digests of large meetings: the same family meets in many bands
-  std::mutex mu;
-  const int64_t parts = int64_t{1} << part_bits_;
-  for (int64_t band = 0; band < bands_; ++band) {
-    std::vector<uint64_t> fresh;
-    TERN_RETURN_IF_ERROR(ForChunks(state->corpus.threads(), parts, state->options.common.cancel, [&](int64_t part, int) -> Status {
-      TERN_ASSIGN(std::vector<uint64_t> records, store_.Take(band * parts + part));
-      std::erase_if(records, [&](uint64_t r) { return !state->here(static_cast<uint32_t>(r)); });
-      std::vector<uint64_t> other, pairs;
-      SortByKey(&records, &other);
-      for (size_t i = 0; i < records.size();) {
-        size_t j = i + 1;
-        while (j < records.size() && records[j] >> 32 == records[i] >> 32) ++j;
-        if (j - i > kSmallMeeting) {
-          std::vector<uint32_t> group;
-          for (size_t k = i; k < j; ++k) group.push_back(static_cast<uint32_t>(records[k]));
-          Hash128 digest = Xxh3Wide({reinterpret_cast<const uint8_t*>(group.data()), group.size() * 4});
-          std::lock_guard lock(mu);
-          if (known.emplace(digest.low, digest.high).second) all.groups.push_back(std::move(group));
-        } else {
-          for (size_t k = i; k < j; ++k)
-            for (size_t l = k + 1; l < j; ++l)
-              if (!state->reference(static_cast<uint32_t>(records[l]))) pairs.push_back(PairOf(static_cast<uint32_t>(records[k]), static_cast<uint32_t>(records[l])));
-        }
-        i = j;
-      }
-      std::lock_guard lock(mu);
-      fresh.insert(fresh.end(), pairs.begin(), pairs.end());
-      return {};
-    }));
-    SortUnique(&fresh);
-    size_t middle = all.pairs.size();
-    all.pairs.insert(all.pairs.end(), fresh.begin(), fresh.end());
-    std::inplace_merge(all.pairs.begin(), all.pairs.begin() + static_cast<std::ptrdiff_t>(middle), all.pairs.end());
-    all.pairs.erase(std::unique(all.pairs.begin(), all.pairs.end()), all.pairs.end());
-  }
-  std::sort(all.groups.begin(), all.groups.end());  // the order in which the threads found them does not matter
-  return all;
-}
-
-namespace {
-
-// From meetings to clusters. Documents with equal sets are one entry; similarities are between entries.
+// From meetings to clusters. Documents with equal sets are one entry; similarities are between entries. Over several ranks a pair is verified where the set
+// of its first entry lies, a family or a component by one rank for all; the other sets come there. All ranks then know what was joined.
 class NearStage {
  public:
   NearStage(DedupState* state, BandKeys::Meetings meetings)
       : s_(*state), o_(state->options), meetings_(std::move(meetings)), buffers_(static_cast<size_t>(state->corpus.threads())) {}
 
   Status Run(int64_t* too_large) {
-    std::vector<uint32_t> docs;
-    {
-      std::vector<bool> met(static_cast<size_t>(s_.documents()));
-      for (uint64_t p : meetings_.pairs) met[p >> 32] = met[static_cast<uint32_t>(p)] = true;
-      for (const auto& group : meetings_.groups)
-        for (uint32_t doc : group) met[doc] = true;
-      for (int64_t doc = 0; doc < s_.documents(); ++doc)
-        if (met[static_cast<size_t>(doc)]) docs.push_back(static_cast<uint32_t>(doc));
-    }
+    TERN_ASSIGN(std::vector<uint32_t> docs, Candidates());
     TERN_RETURN_IF_ERROR(sets_.Read(&s_, std::move(docs)));
     entries_ = UnionFind(sets_.entries());
     TERN_RETURN_IF_ERROR(Verify());
     if (o_.pairs) TERN_RETURN_IF_ERROR(WritePairs());
     Clusters clusters;
     TERN_RETURN_IF_ERROR(FormClusters(&clusters));
+    TERN_RETURN_IF_ERROR(GatherClusters(s_.ranks, &clusters));
     int64_t limit = o_.max_cluster > 0 ? o_.max_cluster : static_cast<int64_t>(std::floor(static_cast<double>(s_.documents() - s_.corpus.reference_documents()) * o_.max_cluster_percent / 100));
     if (o_.max_cluster < 0) limit = std::max<int64_t>(limit, 100);
     for (Clusters::One c : clusters.list) {
@@ -134,19 +42,30 @@ class NearStage {
       s_.largest_near_cluster = std::max(s_.largest_near_cluster, static_cast<int64_t>(c.size));
     }
     if (s_.largest_near_cluster > limit) *too_large = s_.largest_near_cluster;
-    Status failed;
-    TERN_RETURN_IF_ERROR(s_.Take(&clusters, Fate::kNear, [&](uint32_t keeper, uint32_t member) {
-      auto similarity = Similarity(sets_.EntryOf(keeper), sets_.EntryOf(member), 0, 0);
-      if (!similarity.ok()) failed = similarity.status();
-      return similarity.ok() ? *similarity : 0.0;
-    }));
-    return failed;
+    return s_.Take(&clusters, Fate::kNear);
   }
 
  private:
   struct Buffers {
     std::vector<uint64_t> a, b;
   };
+
+  // All documents that met another, ascending.
+  Result<std::vector<uint32_t>> Candidates() {
+    std::vector<uint32_t> docs;
+    std::vector<bool> met(static_cast<size_t>(s_.documents()));
+    for (uint64_t p : meetings_.pairs) met[p >> 32] = met[static_cast<uint32_t>(p)] = true;
+    for (const auto& group : meetings_.groups)
+      for (uint32_t doc : group) met[doc] = true;
+    for (int64_t doc = 0; doc < s_.documents(); ++doc)
+      if (met[static_cast<size_t>(doc)]) docs.push_back(static_cast<uint32_t>(doc));
+    if (s_.ranks.alone()) return docs;
+    TERN_ASSIGN(docs, s_.ranks.Route(docs, [this](uint32_t doc) { return s_.corpus.RankOf(doc); }));
+    SortUnique(&docs);
+    return s_.ranks.Concatenate(docs);
+  }
+
+  bool Mine(size_t number) const { return static_cast<int>(number % static_cast<size_t>(s_.ranks.size())) == s_.ranks.rank(); }
 
   Result<double> Similarity(uint32_t a, uint32_t b, double least, int worker) {
     if (a == b) return 1.0;
@@ -166,16 +85,41 @@ class NearStage {
       p = PairOf(a, b);
     }
     std::erase_if(pairs, [](uint64_t p) { return p >> 32 == static_cast<uint32_t>(p); });
-    for (const auto& group : meetings_.groups) TERN_RETURN_IF_ERROR(AddGroup(group, &pairs));
-    SortUnique(&pairs);
-    return VerifyPairs(pairs);
+    TERN_ASSIGN(pairs, s_.ranks.Route(pairs, [this](uint64_t p) { return sets_.RankOf(static_cast<uint32_t>(p >> 32)); }));
+    std::vector<std::vector<uint32_t>> families;  // of entries
+    for (size_t g = 0; g < meetings_.groups.size(); ++g) {
+      if (!Mine(g)) continue;
+      std::vector<uint32_t>& entries = families.emplace_back();
+      for (uint32_t doc : meetings_.groups[g]) entries.push_back(sets_.EntryOf(doc));
+      SortUnique(&entries);
+    }
+    if (!s_.ranks.alone()) {
+      std::vector<uint32_t> wanted;
+      for (uint64_t p : pairs) wanted.push_back(static_cast<uint32_t>(p));
+      for (const auto& entries : families)
+        if (entries.size() > 1) wanted.insert(wanted.end(), entries.begin(), entries.end());
+      TERN_RETURN_IF_ERROR(sets_.Bring(s_.ranks, std::move(wanted)));
+    }
+    for (const auto& entries : families) TERN_RETURN_IF_ERROR(AddFamily(entries, &pairs));
+    std::sort(pairs.begin(), pairs.end());
+    pairs.erase(std::unique(pairs.begin(), pairs.end()), pairs.end());
+    TERN_RETURN_IF_ERROR(VerifyPairs(pairs));
+    return ShareJoins();
   }
 
-  Status AddGroup(const std::vector<uint32_t>& group, std::vector<uint64_t>* pairs) {
-    std::vector<uint32_t> entries;
-    for (uint32_t doc : group) entries.push_back(sets_.EntryOf(doc));
-    std::sort(entries.begin(), entries.end());
-    entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
+  // What this rank joined, to all.
+  Status ShareJoins() {
+    if (s_.ranks.alone()) return {};
+    TERN_ASSIGN(joined_, s_.ranks.Concatenate(joined_));
+    for (const Joined& j : joined_) {
+      entries_.Join(static_cast<uint32_t>(j.pair >> 32), static_cast<uint32_t>(j.pair));
+      if (o_.pairs && s_.ranks.root()) verified_[j.pair] = j.similarity;
+    }
+    joined_ = {};
+    return {};
+  }
+
+  Status AddFamily(const std::vector<uint32_t>& entries, std::vector<uint64_t>* pairs) {
     if (entries.size() <= kSmallMeeting) {
       for (size_t i = 0; i < entries.size(); ++i)
         for (size_t j = i + 1; j < entries.size(); ++j) pairs->push_back(PairOf(entries[i], entries[j]));
@@ -236,8 +180,9 @@ class NearStage {
       TERN_RETURN_IF_ERROR(ForChunks(s_.corpus.threads(), static_cast<int64_t>((n + kChunk - 1) / kChunk), o_.common.cancel, verify));
       for (size_t i = 0; i < n; ++i) {
         if (!(similarity[i] >= o_.threshold)) continue;
-        entries_.Join(static_cast<uint32_t>(pairs[from + i] >> 32), static_cast<uint32_t>(pairs[from + i]));
+        const bool joined = entries_.Join(static_cast<uint32_t>(pairs[from + i] >> 32), static_cast<uint32_t>(pairs[from + i]));
         ++joins_;
+        if (!s_.ranks.alone() && (joined || o_.pairs)) joined_.push_back({pairs[from + i], similarity[i]});
         if (o_.pairs) verified_[pairs[from + i]] = similarity[i];
       }
     }
@@ -246,6 +191,7 @@ class NearStage {
 
   // pairs.jsonl: of documents, so entries are unfolded.
   Status WritePairs() {
+    if (!s_.ranks.root()) return {};
     std::vector<std::vector<uint32_t>> docs_of(sets_.entries());
     for (uint32_t doc : sets_.docs()) docs_of[sets_.EntryOf(doc)].push_back(doc);
     std::vector<std::pair<uint64_t, double>> all;
@@ -265,36 +211,64 @@ class NearStage {
     return s_.out.Append("pairs.jsonl", lines);
   }
 
+  // Of the components that are this rank's.
   Status FormClusters(Clusters* clusters) {
     // Documents by component; a stable sort keeps them ascending.
     std::vector<std::pair<uint32_t, uint32_t>> by_root;
     for (uint32_t doc : sets_.docs()) by_root.emplace_back(entries_.Root(sets_.EntryOf(doc)), doc);
     std::stable_sort(by_root.begin(), by_root.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (size_t i = 0; i < by_root.size();) {
-      size_t j = i + 1;
-      while (j < by_root.size() && by_root[j].first == by_root[i].first) ++j;
-      if (j - i > 1) {
-        std::vector<uint32_t> docs;
-        for (size_t k = i; k < j; ++k) docs.push_back(by_root[k].second);
-        if (o_.star) TERN_RETURN_IF_ERROR(Stars(docs, clusters));
-        else Add(docs, *std::min_element(docs.begin(), docs.end(), [&](uint32_t a, uint32_t b) { return s_.Better(a, b); }), clusters);
-      }
-      i = j;
+    std::vector<std::pair<size_t, size_t>> components;
+    size_t number = 0;
+    std::vector<uint32_t> wanted;
+    for (size_t i = 0, j; i < by_root.size(); i = j) {
+      for (j = i + 1; j < by_root.size() && by_root[j].first == by_root[i].first;) ++j;
+      if (j - i < 2 || !Mine(number++)) continue;
+      components.emplace_back(i, j);
+      if (!s_.ranks.alone())
+        for (size_t k = i; k < j; ++k) wanted.push_back(sets_.EntryOf(by_root[k].second));
+    }
+    TERN_RETURN_IF_ERROR(sets_.Bring(s_.ranks, std::move(wanted)));
+    for (auto [begin, end] : components) {
+      std::vector<uint32_t> docs;
+      for (size_t k = begin; k < end; ++k) docs.push_back(by_root[k].second);
+      TERN_RETURN_IF_ERROR(o_.star ? Stars(docs, clusters) : Whole(docs, clusters));
     }
     return {};
   }
 
-  static void Add(const std::vector<uint32_t>& docs, uint32_t keeper, Clusters* clusters) {
-    clusters->list.push_back({keeper, clusters->members.size(), docs.size()});
-    clusters->members.insert(clusters->members.end(), docs.begin(), docs.end());
+  // One cluster; the first in keep order stays.
+  Status Whole(const std::vector<uint32_t>& docs, Clusters* clusters) {
+    const uint32_t keeper = *std::min_element(docs.begin(), docs.end(), [&](uint32_t a, uint32_t b) { return s_.Better(a, b); });
+    std::vector<std::pair<uint32_t, double>> members;
+    for (uint32_t doc : docs) members.emplace_back(doc, 0.0);
+    TERN_RETURN_IF_ERROR(ForMany(members.size(), [&](size_t i, int worker) -> Status {
+      TERN_ASSIGN(members[i].second, Similarity(sets_.EntryOf(keeper), sets_.EntryOf(members[i].first), 0, worker));
+      return {};
+    }));
+    Add(members, keeper, clusters);
+    return {};
+  }
+
+  static void Add(const std::vector<std::pair<uint32_t, double>>& members, uint32_t keeper, Clusters* clusters) {
+    clusters->list.push_back({keeper, clusters->members.size(), members.size()});
+    for (auto [doc, similarity] : members) clusters->members.push_back(doc), clusters->similarity.push_back(similarity);
+  }
+
+  // f(i, worker) for i = 0..n-1, on several threads if there are many.
+  template <class F>
+  Status ForMany(size_t n, F&& f) {
+    constexpr size_t kChunk = 64;
+    return ForChunks(n > 4 * kChunk ? s_.corpus.threads() : 1, static_cast<int64_t>((n + kChunk - 1) / kChunk), o_.common.cancel, [&](int64_t chunk, int worker) -> Status {
+      for (size_t i = static_cast<size_t>(chunk) * kChunk; i < std::min(n, static_cast<size_t>(chunk + 1) * kChunk); ++i) TERN_RETURN_IF_ERROR(f(i, worker));
+      return {};
+    });
   }
 
   // In keep order the first document that is free takes every free document that is alike enough to it, whether or not they met.
   Status Stars(const std::vector<uint32_t>& docs, Clusters* clusters) {
     std::vector<uint32_t> entries;
     for (uint32_t doc : docs) entries.push_back(sets_.EntryOf(doc));
-    std::sort(entries.begin(), entries.end());
-    entries.erase(std::unique(entries.begin(), entries.end()), entries.end());
+    SortUnique(&entries);
     std::vector<std::vector<uint32_t>> docs_of(entries.size());
     auto place_of = [&](uint32_t doc) { return static_cast<size_t>(std::lower_bound(entries.begin(), entries.end(), sets_.EntryOf(doc)) - entries.begin()); };
     for (uint32_t doc : docs) docs_of[place_of(doc)].push_back(doc);
@@ -312,27 +286,23 @@ class NearStage {
       const size_t at = place_of(keeper);
       // A reference leads even if an earlier one was alike to it: it is not removed.
       if (s_.reference(keeper) ? led[at] : taken[at]) continue;
-      std::vector<uint32_t> members{keeper};
-      if (!taken[at]) members = docs_of[at];
+      std::vector<std::pair<uint32_t, double>> members;
+      if (taken[at]) members.emplace_back(keeper, 1.0);
+      else for (uint32_t doc : docs_of[at]) members.emplace_back(doc, 1.0);
       taken[at] = led[at] = true;
       candidates.clear();
       if (join) join->Candidates(at, &candidates);
       else for (size_t p = 0; p < entries.size(); ++p) candidates.push_back(static_cast<uint32_t>(p));
       std::erase_if(candidates, [&](uint32_t p) { return taken[p]; });
-      std::vector<char> alike(candidates.size(), 0);
-      constexpr size_t kChunk = 64;
-      TERN_RETURN_IF_ERROR(ForChunks(candidates.size() > 4 * kChunk ? s_.corpus.threads() : 1, static_cast<int64_t>((candidates.size() + kChunk - 1) / kChunk), o_.common.cancel,
-                                     [&](int64_t chunk, int worker) -> Status {
-                                       for (size_t i = static_cast<size_t>(chunk) * kChunk; i < std::min(candidates.size(), static_cast<size_t>(chunk + 1) * kChunk); ++i) {
-                                         TERN_ASSIGN(double similarity, Similarity(entries[at], entries[candidates[i]], o_.threshold, worker));
-                                         alike[i] = similarity >= o_.threshold;
-                                       }
-                                       return {};
-                                     }));
+      std::vector<double> similarity(candidates.size());
+      TERN_RETURN_IF_ERROR(ForMany(candidates.size(), [&](size_t i, int worker) -> Status {
+        TERN_ASSIGN(similarity[i], Similarity(entries[at], entries[candidates[i]], o_.threshold, worker));
+        return {};
+      }));
       for (size_t i = 0; i < candidates.size(); ++i) {
-        if (!alike[i]) continue;
+        if (!(similarity[i] >= o_.threshold)) continue;
         taken[candidates[i]] = true;
-        members.insert(members.end(), docs_of[candidates[i]].begin(), docs_of[candidates[i]].end());
+        for (uint32_t doc : docs_of[candidates[i]]) members.emplace_back(doc, similarity[i]);
       }
       if (members.size() < 2) continue;
       std::sort(members.begin(), members.end());
@@ -348,6 +318,11 @@ class NearStage {
   UnionFind entries_{0};
   int64_t joins_ = 0;
   std::map<uint64_t, double> verified_;  // with --pairs
+  struct Joined {
+    uint64_t pair;
+    double similarity;
+  };
+  std::vector<Joined> joined_;           // over several ranks
   std::vector<Buffers> buffers_;
 };
 

@@ -13,6 +13,8 @@
 
 namespace tern::corpus {
 
+class Ranks;
+
 enum class Format { kAuto, kJsonl, kCsv, kTsv, kLines, kParagraphs, kFile };
 Result<Format> ParseFormat(std::string_view name);
 const char* FormatName(Format format);
@@ -44,6 +46,7 @@ struct CommonOptions {
   std::vector<std::pair<std::string, std::string>> parameters;  // every flag that decides the output, for the manifest and --resume
 
   // Of the caller; may be null or empty.
+  Ranks* ranks = nullptr;            // the processes that share the run (dedup)
   const CancelToken* cancel = nullptr;
   LogSink log;
   std::function<void(const PassProgress&)> progress;

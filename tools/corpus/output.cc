@@ -8,12 +8,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
 
 #include "engine/base/utf8.h"
+#include "tools/corpus/ranks.h"
 
 namespace tern::corpus {
 namespace {
@@ -88,38 +90,49 @@ Result<std::unique_ptr<OutputFolder>> OutputFolder::Create(const CommonOptions& 
   std::unique_ptr<OutputFolder> out(new OutputFolder());
   out->path_ = options.output;
   out->work_ = options.output + "/" + kWorkName;
-  if (FileExists(out->path_) && !IsFolder(out->path_)) return UsageError("the output is not a folder").File(out->path_);
-  Json report = ReadJsonOrNull(out->path_ + "/report.json");
-  const bool stopped = report.is_object() && report.contains("stopped");
-  const bool unfinished = IsFolder(out->work_);
-  if (!options.force && !options.resume && !stopped && HoldsSomething(out->path_))
-    return UsageError("the output folder is not empty").File(out->path_).Hint("Name a new one, or give --force to replace what this verb writes");
-  if (!options.force && !options.resume && unfinished && !stopped)
-    return UsageError("the output folder holds an unfinished run").File(out->path_).Hint("--resume goes on with it, --force starts anew");
-  if (options.resume && !options.force && report.is_object() && !stopped) {
-    Json manifest = ReadJsonOrNull(out->path_ + "/manifest.json");
-    if (!manifest.is_object() || manifest.value("verb", "") != options.verb || !manifest.contains("parameters") || manifest["parameters"] != ParametersJson(options))
-      return UsageError("the output folder holds the result of another command").File(out->path_).Hint("Name another folder, or give --force");
-    // A run killed after its last name and before its last step left its work behind.
-    if (unfinished) RemoveAll(out->work_);
-    out->complete_ = true;
-    return out;
-  }
-  TERN_RETURN_IF_ERROR(MakeFolder(out->path_, &out->created_));
-  bool made;
-  TERN_RETURN_IF_ERROR(MakeFolder(out->work_, &made));
-  std::string lock = out->work_ + "/lock";
-  out->lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (out->lock_ < 0) return IoError(Str("cannot create: ", std::strerror(errno))).File(lock);
-  if (::flock(out->lock_, LOCK_EX | LOCK_NB) != 0) return IoError("another run is writing into this folder").File(out->path_).Hint("Wait for it to end");
-  RemoveAll(out->work_ + "/kept");
-  if (!options.resume) {
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(out->work_, ignored))
-      if (entry.path().filename() != "lock") RemoveAll(entry.path().string());
-  }
+  if (options.ranks && !options.ranks->alone()) out->ranks_ = options.ranks;
+  if (out->root()) TERN_RETURN_IF_ERROR(out->CreateFolder(options));
+  if (!out->ranks_) return out;
+  TERN_ASSIGN(std::string complete, out->ranks_->FromRoot(out->complete_ ? "complete" : ""));
+  out->complete_ = !complete.empty();
   return out;
 }
+
+Status OutputFolder::CreateFolder(const CommonOptions& options) {
+  if (FileExists(path_) && !IsFolder(path_)) return UsageError("the output is not a folder").File(path_);
+  Json report = ReadJsonOrNull(path_ + "/report.json");
+  const bool stopped = report.is_object() && report.contains("stopped");
+  const bool unfinished = IsFolder(work_);
+  if (!options.force && !options.resume && !stopped && HoldsSomething(path_))
+    return UsageError("the output folder is not empty").File(path_).Hint("Name a new one, or give --force to replace what this verb writes");
+  if (!options.force && !options.resume && unfinished && !stopped)
+    return UsageError("the output folder holds an unfinished run").File(path_).Hint("--resume goes on with it, --force starts anew");
+  if (options.resume && !options.force && report.is_object() && !stopped) {
+    Json manifest = ReadJsonOrNull(path_ + "/manifest.json");
+    if (!manifest.is_object() || manifest.value("verb", "") != options.verb || !manifest.contains("parameters") || manifest["parameters"] != ParametersJson(options))
+      return UsageError("the output folder holds the result of another command").File(path_).Hint("Name another folder, or give --force");
+    // A run killed after its last name and before its last step left its work behind.
+    if (unfinished) RemoveAll(work_);
+    complete_ = true;
+    return {};
+  }
+  TERN_RETURN_IF_ERROR(MakeFolder(path_, &created_));
+  bool made;
+  TERN_RETURN_IF_ERROR(MakeFolder(work_, &made));
+  std::string lock = work_ + "/lock";
+  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (lock_ < 0) return IoError(Str("cannot create: ", std::strerror(errno))).File(lock);
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) return IoError("another run is writing into this folder").File(path_).Hint("Wait for it to end");
+  RemoveAll(work_ + "/kept");
+  if (!options.resume) {
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(work_, ignored))
+      if (entry.path().filename() != "lock") RemoveAll(entry.path().string());
+  }
+  return {};
+}
+
+bool OutputFolder::root() const { return !ranks_ || ranks_->root(); }
 
 // A run that fails leaves its checkpoints for --resume, but no empty folders.
 OutputFolder::~OutputFolder() {
@@ -135,11 +148,11 @@ OutputFolder::~OutputFolder() {
 
 void OutputFolder::OpenKept(const Corpus& corpus) {
   kept_corpus_ = &corpus;
-  next_source_ = 0;
+  next_source_ = corpus.own_begin_source();
 }
 
 Status OutputFolder::AdvanceTo(const Corpus& corpus, size_t source) {
-  while (next_source_ <= source && next_source_ < corpus.sources().size()) {
+  while (next_source_ <= source && next_source_ < corpus.own_end_source()) {
     if (kept_) TERN_RETURN_IF_ERROR(kept_->Commit());
     kept_.reset();
     bool made;
@@ -190,12 +203,65 @@ Status OutputFolder::EndBlock(const Block& block) {
 }
 
 Status OutputFolder::Append(const char* name, std::string_view lines) {
+  if (!root()) return kept_lists_[name].Append(work_, lines.data(), static_cast<int64_t>(lines.size())).status();
   auto it = lists_.find(name);
   if (it == lists_.end()) {
     TERN_ASSIGN(FileWriter w, FileWriter::Create(work_ + "/" + name));
     it = lists_.emplace(name, std::move(w)).first;
   }
   return it->second.Write(lines);
+}
+
+namespace {
+
+// Lines that begin with {"doc":N, or {"doc":null,: N + shift instead.
+std::string Shifted(std::string_view lines, int64_t shift) {
+  constexpr std::string_view kStart = "{\"doc\":";
+  std::string out;
+  while (!lines.empty()) {
+    const size_t end = lines.find('\n') + 1;
+    std::string_view rest = lines.substr(kStart.size(), end - kStart.size());
+    int64_t doc;
+    auto [behind, error] = std::from_chars(rest.data(), rest.data() + rest.size(), doc);
+    if (error == std::errc()) {
+      AppendParts(&out, kStart, doc + shift);
+      rest.remove_prefix(static_cast<size_t>(behind - rest.data()));
+    } else {
+      out += kStart;
+    }
+    out += rest;
+    lines.remove_prefix(end);
+  }
+  return out;
+}
+
+}  // namespace
+
+Status OutputFolder::GatherList(const char* name, int64_t shift_docs) {
+  if (!ranks_) return {};
+  SpillFile* own = root() ? nullptr : &kept_lists_[name];
+  for (int sender = 1; sender < ranks_->size(); ++sender) {
+    int64_t at = 0;
+    std::string bytes;
+    auto fill = [&](int to, size_t piece, std::string* out) -> Status {
+      if (ranks_->rank() != sender || to != 0 || at == own->size()) return {};
+      // Whole lines; a line is longer than a piece only if an id is.
+      for (int64_t size = static_cast<int64_t>(piece);; size *= 2) {
+        bytes.resize(static_cast<size_t>(std::min(size, own->size() - at)));
+        TERN_RETURN_IF_ERROR(own->Read(at, bytes.data(), static_cast<int64_t>(bytes.size())));
+        const size_t end = bytes.rfind('\n');
+        if (end == std::string::npos) continue;
+        bytes.resize(end + 1);
+        break;
+      }
+      at += static_cast<int64_t>(bytes.size());
+      *out = shift_docs == 0 ? bytes : Shifted(bytes, shift_docs);
+      return {};
+    };
+    TERN_RETURN_IF_ERROR(ranks_->Exchange(fill, [&](int, std::string_view lines) { return Append(name, lines); }));
+  }
+  kept_lists_.erase(name);
+  return {};
 }
 
 Status OutputFolder::AppendBad(const Corpus& corpus, const Block& block) {
@@ -216,20 +282,21 @@ Status OutputFolder::AppendBad(const Corpus& corpus, const Block& block) {
 
 Status OutputFolder::Publish(const CommonOptions& options, const Corpus& corpus, const Json& report, bool kept, const std::vector<std::string>& lists) {
   if (kept && kept_corpus_) {
-    TERN_RETURN_IF_ERROR(AdvanceTo(*kept_corpus_, kept_corpus_->sources().size() - 1));
+    TERN_RETURN_IF_ERROR(AdvanceTo(*kept_corpus_, kept_corpus_->own_end_source()));
     if (kept_) TERN_RETURN_IF_ERROR(kept_->Commit());
     kept_.reset();
   }
+  if (ranks_) TERN_RETURN_IF_ERROR(ranks_->Barrier());
+  if (!root()) return {};
   for (auto& [name, writer] : lists_)
     if (std::find(lists.begin(), lists.end(), name) != lists.end()) TERN_RETURN_IF_ERROR(writer.Commit());
   // Everything is complete and on disk; now the names. report.json goes first and comes back last: with it, the folder is whole.
   ::unlink((path_ + "/report.json").c_str());
-  if (kept && kept_corpus_) {
-    std::string old = work_ + "/replaced";
-    RemoveAll(old);
-    if (FileExists(path_ + "/kept")) TERN_RETURN_IF_ERROR(Rename(path_ + "/kept", old));
-    TERN_RETURN_IF_ERROR(Rename(work_ + "/kept", path_ + "/kept"));
-  }
+  // What a former run kept goes in any case: it is not what this report tells of.
+  std::string old = work_ + "/replaced";
+  RemoveAll(old);
+  if (FileExists(path_ + "/kept")) TERN_RETURN_IF_ERROR(Rename(path_ + "/kept", old));
+  if (kept && kept_corpus_) TERN_RETURN_IF_ERROR(Rename(work_ + "/kept", path_ + "/kept"));
   for (const char* name : kListNames) {
     std::string to = path_ + "/" + name;
     if (std::find(lists.begin(), lists.end(), name) == lists.end()) ::unlink(to.c_str());

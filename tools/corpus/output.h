@@ -16,6 +16,7 @@
 #include "engine/base/json.h"
 #include "engine/base/status.h"
 #include "tools/corpus/corpus.h"
+#include "tools/corpus/spill_file.h"
 
 namespace tern::corpus {
 
@@ -40,12 +41,15 @@ class OutputFolder {
 
   // A list, e.g. "removed.jsonl", opened at the first call: appends `lines`, which end with a line feed.
   Status Append(const char* name, std::string_view lines);
+  // Collective: what the other ranks appended comes behind what the root has, rank by rank. shift_docs is added to the number in {"doc":N at the beginning of
+  // this rank's lines.
+  Status GatherList(const char* name, int64_t shift_docs = 0);
   Status Touch(const char* name) { return Append(name, {}); }  // the list exists even if nothing is appended
 
   // Lists the malformed records of the block in bad.jsonl; to be called for every block of one pass, in order.
   Status AppendBad(const Corpus& corpus, const Block& block);
 
-  // Adds report.json and manifest.json, and gives everything its final name, report.json last. `report` begins with what 12.1 asks for.
+  // Collective. Adds report.json and manifest.json, and gives everything its final name, report.json last. `report` begins with what 12.1 asks for.
   Status Commit(const CommonOptions& options, const Corpus& corpus, const Json& report);
   // As Commit for a run that a guard stopped: no kept/, of the lists only those named here, and the report says "stopped": why.
   Status CommitStopped(const CommonOptions& options, const Corpus& corpus, Json report, std::string_view why, const std::vector<std::string>& lists);
@@ -58,12 +62,16 @@ class OutputFolder {
   std::string path_, work_;
   int lock_ = -1;
   bool complete_ = false, created_ = false;
+  bool root() const;
+  Status CreateFolder(const CommonOptions& options);  // on the root: the folder, its work folder, the lock
   const Corpus* kept_corpus_ = nullptr;
   size_t next_source_ = 0;               // the first without a file under kept/
   std::optional<FileWriter> kept_;
   std::string_view run_;                 // kept bytes that follow one another
   std::string copies_;                   // what was kept of this block, where it is not one run
   std::map<std::string, FileWriter> lists_;
+  Ranks* ranks_ = nullptr;               // null: alone
+  std::map<std::string, SpillFile> kept_lists_;  // of a rank that is not the root, until they are gathered
 };
 
 }  // namespace tern::corpus

@@ -12,18 +12,6 @@
 namespace tern::corpus {
 namespace {
 
-// Runs f and turns what it throws into a Status: nothing leaves a thread but a value.
-template <class F>
-Status Guarded(F&& f) {
-  try {
-    return f();
-  } catch (const std::bad_alloc&) {
-    return MemoryError("out of memory").Hint("Lower --max-memory or --threads");
-  } catch (const std::exception& e) {
-    return InternalError(e.what());
-  }
-}
-
 Status Cancelled() { return Status(Code::kCancelled, "stopped"); }
 
 // What the threads of one run share.
@@ -115,6 +103,16 @@ class Run {
 };
 
 }  // namespace
+
+Status Guarded(const std::function<Status()>& f) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    return MemoryError("out of memory").Hint("Lower --max-memory or --threads");
+  } catch (const std::exception& e) {
+    return InternalError(e.what());
+  }
+}
 
 Status Pipeline::Run() const {
   const int n = threads < 1 ? 1 : threads;

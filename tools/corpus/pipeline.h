@@ -10,6 +10,9 @@
 
 namespace tern::corpus {
 
+// Runs f and turns what it throws into a Status: nothing leaves a thread, or a rank, but a value.
+Status Guarded(const std::function<Status()>& f);
+
 struct Pipeline {
   int threads = 1;
   const CancelToken* cancel = nullptr;

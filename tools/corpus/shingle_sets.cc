@@ -1,6 +1,7 @@
 #include "tools/corpus/shingle_sets.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "engine/base/hash.h"
@@ -57,8 +58,10 @@ uint32_t ShingleSets::EntryOf(uint32_t doc) const {
 Status ShingleSets::Read(DedupState* state, std::vector<uint32_t> docs) {
   docs_ = std::move(docs);
   entry_of_.reserve(docs_.size());
-  const int64_t budget = std::min<int64_t>(state->memory_bytes / 4, int64_t{128} << 20) / 8;
+  budget_ = std::min<int64_t>(state->memory_bytes / 4, int64_t{128} << 20) / 8;
+  temporary_ = state->temporary;
   EntryTable seen;
+  std::vector<Hash128> digests;  // over several ranks: of the own documents
   struct Space {
     ShingleReader shingles;
     std::vector<uint64_t> set;
@@ -72,10 +75,10 @@ Status ShingleSets::Read(DedupState* state, std::vector<uint32_t> docs) {
   };
   PassOptions pass{.stage = "verifying"};
   pass.want = [&](int64_t block) {
-    auto [from, to] = range(state->corpus.FirstDocOf(block), block + 1 < state->corpus.blocks() ? state->corpus.FirstDocOf(block + 1) : state->documents());
+    auto [from, to] = range(state->corpus.FirstDocOf(block), state->corpus.EndDocOf(block));
     return from != to;
   };
-  return state->corpus.Pass(
+  TERN_RETURN_IF_ERROR(state->corpus.Pass(
       pass,
       [&](Block& block, int worker) -> Status {
         auto sets = std::make_unique<BlockSets>();
@@ -94,20 +97,99 @@ Status ShingleSets::Read(DedupState* state, std::vector<uint32_t> docs) {
       [&](Block& block) -> Status {
         const BlockSets& sets = static_cast<const BlockSets&>(*block.result);
         for (size_t i = 0; i < sets.docs.size(); ++i) {
+          if (!state->ranks.alone()) digests.push_back(sets.digests[i]);
           const uint32_t entry = seen.FindOrAdd(sets.digests[i]);
           entry_of_.push_back(entry);
           if (entry < places_.size()) continue;
-          size_t begin = i == 0 ? 0 : sets.ends[i - 1], size = sets.ends[i] - begin;
-          if (file_.empty() && static_cast<int64_t>(memory_.size() + size) <= budget) {
-            places_.push_back({static_cast<int64_t>(memory_.size()), static_cast<uint32_t>(size)});
-            memory_.insert(memory_.end(), sets.hashes.begin() + static_cast<std::ptrdiff_t>(begin), sets.hashes.begin() + static_cast<std::ptrdiff_t>(begin + size));
-          } else {
-            TERN_ASSIGN(int64_t at, file_.Append(state->temporary, sets.hashes.data() + begin, static_cast<int64_t>(size * 8)));
-            places_.push_back({static_cast<int64_t>(memory_.size()) + at / 8, static_cast<uint32_t>(size)});
-          }
+          const size_t begin = i == 0 ? 0 : sets.ends[i - 1];
+          TERN_RETURN_IF_ERROR(Hold(sets.hashes.data() + begin, sets.ends[i] - begin, &places_.emplace_back()));
         }
         return {};
-      });
+      }));
+  return state->ranks.alone() ? Status() : NumberOverAll(state, digests);
+}
+
+Status ShingleSets::Hold(const uint64_t* set, size_t size, Place* place) {
+  place->size = static_cast<uint32_t>(size);
+  if (file_.empty() && static_cast<int64_t>(memory_.size() + size) <= budget_) {
+    place->at = static_cast<int64_t>(memory_.size());
+    memory_.insert(memory_.end(), set, set + size);
+    return {};
+  }
+  TERN_ASSIGN(int64_t at, file_.Append(temporary_, set, static_cast<int64_t>(size * 8)));
+  place->at = static_cast<int64_t>(memory_.size()) + at / 8;
+  return {};
+}
+
+// Every rank numbered the sets of its own documents: from here on they are numbered over all, in the order of the documents.
+Status ShingleSets::NumberOverAll(DedupState* state, const std::vector<Hash128>& digests) {
+  struct Known {
+    Hash128 digest;
+    uint32_t doc_place, size;
+  };
+  const size_t before = static_cast<size_t>(std::lower_bound(docs_.begin(), docs_.end(), state->corpus.own_begin_doc(), [](uint32_t d, int64_t e) { return d < e; }) - docs_.begin());
+  const std::vector<uint32_t> own_entry_of = std::move(entry_of_);
+  const std::vector<Place> own_places = std::move(places_);
+  std::vector<Known> known;
+  for (size_t i = 0; i < digests.size(); ++i) known.push_back({digests[i], static_cast<uint32_t>(before + i), own_places[own_entry_of[i]].size});
+  TERN_ASSIGN(known, state->ranks.Concatenate(known));
+  EntryTable seen;
+  entry_of_.clear(), places_.clear();
+  entry_starts_.assign(1, 0);
+  for (const Known& k : known) {
+    while (static_cast<int>(entry_starts_.size()) <= state->corpus.RankOf(docs_[k.doc_place])) entry_starts_.push_back(entries());
+    const uint32_t entry = seen.FindOrAdd(k.digest);
+    entry_of_.push_back(entry);
+    if (entry == entries()) places_.push_back({-1, k.size});
+    if (k.doc_place >= before && k.doc_place < before + digests.size()) places_[entry] = own_places[own_entry_of[k.doc_place - before]];
+  }
+  while (static_cast<int>(entry_starts_.size()) < state->ranks.size()) entry_starts_.push_back(entries());
+  return {};
+}
+
+int ShingleSets::RankOf(uint32_t entry) const {
+  return static_cast<int>(std::upper_bound(entry_starts_.begin(), entry_starts_.end(), entry) - entry_starts_.begin()) - 1;
+}
+
+Status ShingleSets::Bring(Ranks& ranks, std::vector<uint32_t> wanted) {
+  if (ranks.alone()) return {};
+  std::erase_if(wanted, [this](uint32_t e) { return places_[e].at >= 0; });
+  std::sort(wanted.begin(), wanted.end());
+  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
+  const size_t n = static_cast<size_t>(ranks.size());
+  std::vector<std::vector<uint32_t>> mine(n), theirs(n);  // what comes from a rank, what goes to it
+  std::vector<std::string> asked(n);
+  for (uint32_t e : wanted) mine[static_cast<size_t>(RankOf(e))].push_back(e);
+  for (size_t r = 0; r < n; ++r) asked[r].assign(reinterpret_cast<const char*>(mine[r].data()), mine[r].size() * 4);
+  TERN_ASSIGN(asked, ranks.Swap(asked));
+  for (size_t r = 0; r < n; ++r) {
+    theirs[r].resize(asked[r].size() / 4);
+    if (!asked[r].empty()) std::memcpy(theirs[r].data(), asked[r].data(), asked[r].size());
+  }
+  std::vector<size_t> sent(n, 0), got(n, 0);
+  std::vector<uint64_t> buffer;
+  auto fill = [&](int to, size_t piece, std::string* out) -> Status {
+    const size_t r = static_cast<size_t>(to);
+    for (; sent[r] < theirs[r].size() && out->size() < piece; ++sent[r]) {
+      const uint32_t e = theirs[r][sent[r]];
+      TERN_ASSIGN(const uint64_t* set, Get(e, &buffer));
+      out->append(reinterpret_cast<const char*>(set), static_cast<size_t>(SizeOf(e)) * 8);
+    }
+    return {};
+  };
+  std::vector<uint64_t> set;
+  auto drain = [&](int from, std::string_view bytes) -> Status {
+    const size_t r = static_cast<size_t>(from);
+    while (!bytes.empty()) {
+      Place& place = places_[mine[r][got[r]++]];
+      set.resize(place.size);
+      std::memcpy(set.data(), bytes.data(), set.size() * 8);
+      bytes.remove_prefix(set.size() * 8);
+      TERN_RETURN_IF_ERROR(Hold(set.data(), set.size(), &place));
+    }
+    return {};
+  };
+  return ranks.Exchange(fill, drain);
 }
 
 Result<const uint64_t*> ShingleSets::Get(uint32_t entry, std::vector<uint64_t>* buffer) {

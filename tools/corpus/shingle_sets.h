@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/hash.h"
 #include "tools/corpus/dedup_state.h"
 #include "tools/corpus/spill_file.h"
 
@@ -13,7 +14,8 @@ namespace tern::corpus {
 
 class ShingleSets {
  public:
-  // Reads the sets of `docs` (ascending) in one pass over the blocks that hold them.
+  // Reads the sets of `docs` (ascending, the same on all ranks) in one pass over the blocks that hold them. Over several ranks each holds the sets of its own
+  // documents; entries are numbered over all. Collective.
   Status Read(DedupState* state, std::vector<uint32_t> docs);
 
   const std::vector<uint32_t>& docs() const { return docs_; }
@@ -22,17 +24,27 @@ class ShingleSets {
   uint32_t entries() const { return static_cast<uint32_t>(places_.size()); }
   int64_t SizeOf(uint32_t entry) const { return places_[entry].size; }
 
-  // The set of an entry; the pointer is into memory or into *buffer. Thread-safe.
+  // The rank that holds the set of an entry, and the sets of other ranks' entries: collective, and they stay.
+  int RankOf(uint32_t entry) const;
+  Status Bring(Ranks& ranks, std::vector<uint32_t> entries);
+
+  // The set of an entry that this rank has; the pointer is into memory or into *buffer. Thread-safe.
   Result<const uint64_t*> Get(uint32_t entry, std::vector<uint64_t>* buffer);
 
  private:
 #pragma pack(push, 4)
   struct Place {
-    int64_t at;  // in hashes; behind memory_.size(): in the file
+    int64_t at;  // in hashes; behind memory_.size(): in the file; negative: not on this rank
     uint32_t size;
   };
 #pragma pack(pop)
+  Status Hold(const uint64_t* set, size_t size, Place* place);
+  Status NumberOverAll(DedupState* state, const std::vector<Hash128>& digests);
+
   std::vector<uint32_t> docs_, entry_of_;  // parallel
+  std::vector<uint32_t> entry_starts_;     // of the ranks
+  int64_t budget_ = 0;                     // hashes in memory
+  std::string temporary_;
   std::vector<Place> places_;
   std::vector<uint64_t> memory_;
   SpillFile file_;

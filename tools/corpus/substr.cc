@@ -1,10 +1,12 @@
 // Repeated stretches of text: windows of bytes or words that stand elsewhere too are cut (specification 12.3; Lee et al. 2021).
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "engine/base/utf8.h"
 #include "tools/corpus/chars.h"
 #include "tools/corpus/dedup_state.h"
+#include "tools/corpus/shared_text.h"
 #include "tools/corpus/spill_file.h"
 #include "tools/corpus/windows.h"
 #include "tools/corpus/words.h"
@@ -99,11 +101,13 @@ class SubstrStage {
  public:
   static constexpr bool kWords = Texts<T>::kWords;
   explicit SubstrStage(DedupState* state) : s_(*state), o_(state->options), length_(kWords ? o_.min_words : o_.min_bytes) {}
+  // Over several ranks each holds the texts of its own documents, and all map the texts of all (SharedText): each compares the windows whose hash is its own,
+  // and tells the others which of theirs are to be cut.
 
   Status Run() {
     TERN_RETURN_IF_ERROR(s_.out.Touch("spans.jsonl"));
     int64_t bytes = 0;
-    for (int64_t d = 0; d < s_.documents(); ++d)
+    for (int64_t d = s_.corpus.own_begin_doc(); d < s_.corpus.own_end_doc(); ++d)
       if (s_.here(static_cast<uint32_t>(d))) bytes += s_.length[static_cast<size_t>(d)] + 1;
     spill_ = bytes * (kWords ? 3 : 1) > s_.memory_bytes / 3;
     auto texts = std::make_unique<Texts<T>>(spill_, s_.temporary);
@@ -113,10 +117,12 @@ class SubstrStage {
       bool found = false;
       std::unique_ptr<Texts<T>> next;
       TERN_RETURN_IF_ERROR(RunPass(*texts, pass, &found, pass < o_.passes ? &next : nullptr));
-      if (!found) break;
+      TERN_RETURN_IF_ERROR(s_.out.GatherList("spans.jsonl"));
+      TERN_ASSIGN(int64_t ranks_that_found, s_.ranks.Sum(found));
+      if (ranks_that_found == 0) break;
       texts = std::move(next);
     }
-    return {};
+    return Share();
   }
 
  private:
@@ -168,17 +174,31 @@ class SubstrStage {
   // Marks, spans, cuts; with `next` also the texts that are left, for another pass.
   Status RunPass(const Texts<T>& texts, int64_t pass, bool* found, std::unique_ptr<Texts<T>>* next) {
     WindowOptions windows{.length = length_, .cut_all = o_.cut_all, .threads = s_.corpus.threads(), .seed = s_.seed, .memory_bytes = s_.memory_bytes / 3, .temporary = s_.temporary, .cancel = o_.common.cancel};
-    RepeatedWindows<T> repeated(texts.text, windows);
+    SharedText<T> shared;
+    const bool alone = s_.ranks.alone();
+    if (!alone) {
+      TERN_RETURN_IF_ERROR(shared.Join(s_.ranks, s_.out.work_path(), texts.text));
+      windows.ranks = &s_.ranks, windows.first_doc = shared.first(), windows.end_doc = shared.end();
+    }
+    const SymbolText<T>& all = alone ? texts.text : shared.text();
+    RepeatedWindows<T> repeated(all, windows);
     // Windows that no joint lies in were there in the former pass: two of them cannot have become duplicates now. So only windows that are equal to one over
     // a joint matter. (Below eight bytes a cut that shrinks to whole characters may leave a window it meant.)
     std::vector<uint64_t> fresh;
     if (pass > 1 && length_ >= 8) {
-      fresh = repeated.HashesOver(texts.joints);
+      std::vector<uint64_t> joints = texts.joints;
+      for (uint64_t& joint : joints) joint += shared.base();
+      TERN_ASSIGN(fresh, s_.ranks.Concatenate(repeated.HashesOver(joints)));
       if (fresh.empty()) return {};
+      if (!alone) {
+        std::sort(fresh.begin(), fresh.end());
+        fresh.erase(std::unique(fresh.begin(), fresh.end()), fresh.end());
+      }
       repeated.Restrict(&fresh);
     }
-    PositionBits marks(texts.text.size());
+    PositionBits marks(all.size());
     TERN_RETURN_IF_ERROR(repeated.Mark(&marks));
+    if (!alone) TERN_RETURN_IF_ERROR(ShareMarks(shared, &marks));
 
     CutLayer layer;
     std::string lines;
@@ -192,8 +212,8 @@ class SubstrStage {
     for (size_t i = 0; i < texts.docs.size(); ++i) {
       const uint64_t start = texts.text.starts[i], size = texts.text.LengthOf(i);
       spans.clear();
-      if (!s_.reference(texts.docs[i])) marks.ForEach(start, start + size, [&](uint64_t at) {
-        size_t first = static_cast<size_t>(at - start), last = first + static_cast<size_t>(length_);
+      if (!s_.reference(texts.docs[i])) marks.ForEach(shared.base() + start, shared.base() + start + size, [&](uint64_t at) {
+        size_t first = static_cast<size_t>(at - shared.base() - start), last = first + static_cast<size_t>(length_);
         if (!spans.empty() && first <= spans.back().last) spans.back().last = last;
         else spans.push_back({first, last});
       });
@@ -211,6 +231,40 @@ class SubstrStage {
     s_.layers.push_back(std::move(layer));
     if (kWords && !cut_docs.empty()) TERN_RETURN_IF_ERROR(MeasureWhatIsLeft(cut_docs));
     if (next) return (*next)->Finish();
+    return {};
+  }
+
+  // Each rank gets the marks in its own part of the text.
+  Status ShareMarks(const SharedText<T>& shared, PositionBits* marks) {
+    using Word = PositionBits::Word;
+    std::vector<uint64_t> next;
+    for (uint64_t start : shared.symbol_starts()) next.push_back(start / 64);
+    auto fill = [&](int to, size_t piece, std::string* out) -> Status {
+      const size_t r = static_cast<size_t>(to);
+      if (to == s_.ranks.rank()) return {};
+      std::vector<Word> words;
+      marks->AppendWords(&next[r], (shared.symbol_starts()[r + 1] + 63) / 64, piece / sizeof(Word) + 1, &words);
+      out->assign(reinterpret_cast<const char*>(words.data()), words.size() * sizeof(Word));
+      return {};
+    };
+    auto drain = [&](int, std::string_view bytes) -> Status {
+      for (Word word; !bytes.empty(); bytes.remove_prefix(sizeof word)) {
+        std::memcpy(&word, bytes.data(), sizeof word);
+        marks->Add(word);
+      }
+      return {};
+    };
+    return s_.ranks.Exchange(fill, drain);
+  }
+
+  // What became of the documents, to all ranks.
+  Status Share() {
+    if (s_.ranks.alone()) return {};
+    const auto begin = static_cast<std::ptrdiff_t>(s_.corpus.own_begin_doc()), end = static_cast<std::ptrdiff_t>(s_.corpus.own_end_doc());
+    TERN_ASSIGN(s_.length, s_.ranks.Concatenate(std::vector<uint32_t>(s_.length.begin() + begin, s_.length.begin() + end)));
+    TERN_ASSIGN(s_.fate, s_.ranks.Concatenate(std::vector<Fate>(s_.fate.begin() + begin, s_.fate.begin() + end)));
+    TERN_ASSIGN(s_.substr_spans, s_.ranks.Sum(s_.substr_spans));
+    TERN_ASSIGN(s_.substr_bytes, s_.ranks.Sum(s_.substr_bytes));
     return {};
   }
 
@@ -293,7 +347,7 @@ class SubstrStage {
     };
     auto from = [&](int64_t doc) { return std::lower_bound(docs.begin(), docs.end(), doc, [](uint32_t d, int64_t e) { return d < e; }); };
     PassOptions pass{.stage = "cutting"};
-    pass.want = [&](int64_t block) { return from(s_.corpus.FirstDocOf(block)) != from(block + 1 < s_.corpus.blocks() ? s_.corpus.FirstDocOf(block + 1) : s_.documents()); };
+    pass.want = [&](int64_t block) { return from(s_.corpus.FirstDocOf(block)) != from(s_.corpus.EndDocOf(block)); };
     return s_.corpus.Pass(
         pass,
         [&](Block& block, int) -> Status {

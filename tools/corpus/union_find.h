@@ -20,10 +20,12 @@ class UnionFind {
     while (parent_[x] != x) x = parent_[x];
     return x;
   }
-  void Join(uint32_t a, uint32_t b) {
+  // Whether they were apart.
+  bool Join(uint32_t a, uint32_t b) {
     a = Root(a), b = Root(b);
     if (a > b) std::swap(a, b);
     parent_[b] = a;
+    return a != b;
   }
 
  private:

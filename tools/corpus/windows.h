@@ -19,6 +19,7 @@
 #include "engine/base/status.h"
 #include "tools/corpus/partitioned.h"
 #include "tools/corpus/pipeline.h"
+#include "tools/corpus/ranks.h"
 #include "tools/corpus/sliding_minimum.h"
 
 namespace tern::corpus {
@@ -43,6 +44,9 @@ struct WindowOptions {
   int64_t memory_bytes = 0;
   std::string temporary;
   const CancelToken* cancel = nullptr;
+  // Over several ranks (null: alone) this one collects the windows of documents [first_doc, end_doc) and compares those whose hash is its own.
+  Ranks* ranks = nullptr;
+  size_t first_doc = 0, end_doc = SIZE_MAX;
 };
 
 // A set of symbol positions, written by several threads.
@@ -63,6 +67,15 @@ class PositionBits {
       begin += n;
     }
   }
+  // The members as words of 64: words [begin, end) that are not empty, and back in.
+  struct Word {
+    uint64_t index, bits;
+  };
+  void AppendWords(uint64_t* begin, uint64_t end, size_t most, std::vector<Word>* out) const {
+    for (; *begin < end && out->size() < most; ++*begin)
+      if (uint64_t bits = words_[*begin].load(std::memory_order_relaxed)) out->push_back({*begin, bits});
+  }
+  void Add(const Word& word) { words_[word.index].fetch_or(word.bits, std::memory_order_relaxed); }
   // f(at) for every member of [begin, end), ascending.
   template <class F>
   void ForEach(uint64_t begin, uint64_t end, F&& f) const {
@@ -253,10 +266,11 @@ class RepeatedWindows {
 
   // Sets the first symbol of every window to be cut.
   Status Mark(PositionBits* marks) {
-    Partitioned<WindowRun> store(kPartitions, o_.memory_bytes, o_.temporary);
-    TERN_RETURN_IF_ERROR(Collect(&store));
+    auto store = std::make_unique<Partitioned<WindowRun>>(kPartitions, o_.memory_bytes, o_.temporary);
+    TERN_RETURN_IF_ERROR(Collect(store.get()));
+    if (o_.ranks) TERN_RETURN_IF_ERROR(ShareOut(*o_.ranks, &store, o_.memory_bytes, o_.temporary, [](WindowRun*) {}));
     return ForChunks(o_.threads, kPartitions, o_.cancel, [&](int64_t p, int) -> Status {
-      TERN_ASSIGN(std::vector<WindowRun> runs, store.Take(p));
+      TERN_ASSIGN(std::vector<WindowRun> runs, store->Take(p));
       std::sort(runs.begin(), runs.end(), [](const WindowRun& a, const WindowRun& b) { return a.hash() != b.hash() ? a.hash() < b.hash() : a.where < b.where; });
       FirstOccurrences<T> first(text_.data, o_.length);
       for (size_t i = 0; i < runs.size();) {
@@ -310,14 +324,15 @@ class RepeatedWindows {
     };
     const int items = Pipeline::ItemsFor(o_.threads);
     std::vector<Chunk> chunks(static_cast<size_t>(items));
-    size_t next = 0;
+    size_t next = o_.first_doc;
+    const size_t end = std::min(o_.end_doc, text_.documents());
     Pipeline line;
     line.threads = o_.threads;
     line.cancel = o_.cancel;
     line.take = [&](int item) -> Result<bool> {
       Chunk& c = chunks[static_cast<size_t>(item)];
       c.begin = next;
-      while (next < text_.documents() && (next == c.begin || text_.starts[next + 1] - text_.starts[c.begin] <= kChunkSymbols)) ++next;
+      while (next < end && (next == c.begin || text_.starts[next + 1] - text_.starts[c.begin] <= kChunkSymbols)) ++next;
       c.end = next;
       return c.begin < c.end;
     };
