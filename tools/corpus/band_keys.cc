@@ -46,7 +46,7 @@ Status GatherGroups(Ranks& ranks, std::vector<std::vector<uint32_t>>* groups) {
     flat.push_back(static_cast<uint32_t>(group.size()));
     flat.insert(flat.end(), group.begin(), group.end());
   }
-  TERN_ASSIGN(flat, ranks.Concatenate(flat));
+  TERN_ASSIGN(flat, ranks.Concatenate(std::move(flat)));
   groups->clear();
   for (size_t at = 0; at < flat.size();) {
     const auto first = flat.begin() + static_cast<std::ptrdiff_t>(at) + 1;

@@ -55,7 +55,7 @@ class Page {
         if (docs > kCutTexts) break;
         cuts_.push_back(c);
       }
-    TERN_ASSIGN(cuts_, s_.ranks.Concatenate(cuts_));
+    TERN_ASSIGN(cuts_, s_.ranks.Concatenate(std::move(cuts_)));
     return {};
   }
 

@@ -57,9 +57,9 @@ Status DedupState::AgreeOnSeed() {
 Status DedupState::ShareDocuments() {
   ids.StartAt(corpus.own_begin_doc());
   if (ranks.alone()) return {};
-  TERN_ASSIGN(length, ranks.Concatenate(length));
-  TERN_ASSIGN(score, ranks.Concatenate(score));
-  TERN_ASSIGN(fate, ranks.Concatenate(fate));
+  TERN_ASSIGN(length, ranks.Concatenate(std::move(length)));
+  TERN_ASSIGN(score, ranks.Concatenate(std::move(score)));
+  TERN_ASSIGN(fate, ranks.Concatenate(std::move(fate)));
   return {};
 }
 
@@ -95,8 +95,8 @@ Status DedupState::BringIds(std::vector<uint32_t> docs) {
 Status GatherClusters(Ranks& ranks, Clusters* clusters) {
   if (ranks.alone()) return {};
   TERN_ASSIGN(clusters->list, ranks.Concatenate(clusters->list));
-  TERN_ASSIGN(clusters->members, ranks.Concatenate(clusters->members));
-  TERN_ASSIGN(clusters->similarity, ranks.Concatenate(clusters->similarity));
+  TERN_ASSIGN(clusters->members, ranks.Concatenate(std::move(clusters->members)));
+  TERN_ASSIGN(clusters->similarity, ranks.Concatenate(std::move(clusters->similarity)));
   size_t begin = 0;
   for (Clusters::One& c : clusters->list) c.begin = std::exchange(begin, begin + c.size);
   return {};

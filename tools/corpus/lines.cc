@@ -126,7 +126,7 @@ class LineStage {
       repeated_.insert(repeated_.end(), found.begin(), found.end());
       return {};
     }));
-    TERN_ASSIGN(repeated_, s_.ranks.Route(repeated_, [this](const Repeated& r) { return s_.corpus.RankOf(r.doc); }));
+    TERN_ASSIGN(repeated_, s_.ranks.Route(std::move(repeated_), [this](const Repeated& r) { return s_.corpus.RankOf(r.doc); }));
     std::sort(repeated_.begin(), repeated_.end(), [](const Repeated& a, const Repeated& b) { return std::tie(a.doc, a.line) < std::tie(b.doc, b.line); });
     return {};
   }
@@ -187,7 +187,7 @@ class LineStage {
 
   // What is left of each document that lost lines, to all ranks.
   Status Share() {
-    TERN_ASSIGN(left_, s_.ranks.Concatenate(left_));
+    TERN_ASSIGN(left_, s_.ranks.Concatenate(std::move(left_)));
     for (const Left& l : left_) {
       if (l.emptied) s_.fate[l.doc] = Fate::kLines;
       else s_.length[l.doc] = l.length;

@@ -60,9 +60,9 @@ class NearStage {
     for (int64_t doc = 0; doc < s_.documents(); ++doc)
       if (met[static_cast<size_t>(doc)]) docs.push_back(static_cast<uint32_t>(doc));
     if (s_.ranks.alone()) return docs;
-    TERN_ASSIGN(docs, s_.ranks.Route(docs, [this](uint32_t doc) { return s_.corpus.RankOf(doc); }));
+    TERN_ASSIGN(docs, s_.ranks.Route(std::move(docs), [this](uint32_t doc) { return s_.corpus.RankOf(doc); }));
     SortUnique(&docs);
-    return s_.ranks.Concatenate(docs);
+    return s_.ranks.Concatenate(std::move(docs));
   }
 
   bool Mine(size_t number) const { return static_cast<int>(number % static_cast<size_t>(s_.ranks.size())) == s_.ranks.rank(); }
@@ -85,13 +85,14 @@ class NearStage {
       p = PairOf(a, b);
     }
     std::erase_if(pairs, [](uint64_t p) { return p >> 32 == static_cast<uint32_t>(p); });
-    TERN_ASSIGN(pairs, s_.ranks.Route(pairs, [this](uint64_t p) { return sets_.RankOf(static_cast<uint32_t>(p >> 32)); }));
+    TERN_ASSIGN(pairs, s_.ranks.Route(std::move(pairs), [this](uint64_t p) { return sets_.RankOf(static_cast<uint32_t>(p >> 32)); }));
     std::vector<std::vector<uint32_t>> families;  // of entries
     for (size_t g = 0; g < meetings_.groups.size(); ++g) {
       if (!Mine(g)) continue;
       std::vector<uint32_t>& entries = families.emplace_back();
       for (uint32_t doc : meetings_.groups[g]) entries.push_back(sets_.EntryOf(doc));
       SortUnique(&entries);
+      meetings_.groups[g] = {};
     }
     if (!s_.ranks.alone()) {
       std::vector<uint32_t> wanted;
@@ -110,7 +111,7 @@ class NearStage {
   // What this rank joined, to all.
   Status ShareJoins() {
     if (s_.ranks.alone()) return {};
-    TERN_ASSIGN(joined_, s_.ranks.Concatenate(joined_));
+    TERN_ASSIGN(joined_, s_.ranks.Concatenate(std::move(joined_)));
     for (const Joined& j : joined_) {
       entries_.Join(static_cast<uint32_t>(j.pair >> 32), static_cast<uint32_t>(j.pair));
       if (o_.pairs && s_.ranks.root()) verified_[j.pair] = j.similarity;

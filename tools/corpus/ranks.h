@@ -50,7 +50,7 @@ class Ranks {
 
   // The lists of all ranks one behind the other, to all.
   template <class T>
-  Result<std::vector<T>> Concatenate(const std::vector<T>& own) {
+  Result<std::vector<T>> Concatenate(std::vector<T> own) {
     static_assert(std::is_trivially_copyable_v<T>);
     if (alone()) return own;
     TERN_ASSIGN(std::vector<std::string> all, Gather({reinterpret_cast<const char*>(own.data()), own.size() * sizeof(T)}));
@@ -58,7 +58,7 @@ class Ranks {
   }
   // Each item to the rank that owner(item) names; what came to this rank, in the order of the senders.
   template <class T, class Owner>
-  Result<std::vector<T>> Route(const std::vector<T>& items, Owner&& owner) {
+  Result<std::vector<T>> Route(std::vector<T> items, Owner&& owner) {
     static_assert(std::is_trivially_copyable_v<T>);
     if (alone()) return items;
     std::vector<std::string> out(static_cast<size_t>(size()));

@@ -132,7 +132,7 @@ Status ShingleSets::NumberOverAll(DedupState* state, const std::vector<Hash128>&
   const std::vector<Place> own_places = std::move(places_);
   std::vector<Known> known;
   for (size_t i = 0; i < digests.size(); ++i) known.push_back({digests[i], static_cast<uint32_t>(before + i), own_places[own_entry_of[i]].size});
-  TERN_ASSIGN(known, state->ranks.Concatenate(known));
+  TERN_ASSIGN(known, state->ranks.Concatenate(std::move(known)));
   EntryTable seen;
   entry_of_.clear(), places_.clear();
   entry_starts_.assign(1, 0);
