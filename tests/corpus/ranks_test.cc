@@ -112,15 +112,15 @@ void CheckRanks(const DedupOptions& options, const Folder& folder) {
   }
 }
 
-// `files` files of JSON lines, some of them empty, a few lines malformed.
-std::vector<std::string> WriteFiles(Rng* rng, const std::vector<std::string>& texts, int files, Folder* folder) {
+// `files` files of JSON lines, some of them empty; with damage a few lines are malformed.
+std::vector<std::string> WriteFiles(Rng* rng, const std::vector<std::string>& texts, int files, bool damage, Folder* folder) {
   std::vector<std::string> lines(static_cast<size_t>(files)), paths;
   for (size_t i = 0; i < texts.size(); ++i) {
     std::string& to = lines[i * lines.size() / texts.size()];
     to += "{\"id\":" + std::to_string(i * 3) + ",\"score\":" + std::to_string(rng->Below(4)) + ",\"text\":";
     AppendJsonString(texts[i], &to);
     to += "}\n";
-    if (rng->Below(40) == 0) to += "no json\n";
+    if (damage && rng->Below(40) == 0) to += "no json\n";
   }
   if (rng->Below(3) == 0) lines[rng->Below(lines.size())].clear();
   for (size_t f = 0; f < lines.size(); ++f) paths.push_back(folder->Write("in" + std::to_string(f) + ".jsonl", lines[f]));
@@ -145,7 +145,7 @@ TEST_CASE("any number of ranks writes the same files") {
         if (t[i] == ' ') t[i] = '\n';
     DedupOptions o;
     o.common.yes = true;
-    o.common.inputs = WriteFiles(&rng, texts, 1 + static_cast<int>(rng.Below(7)), &folder);
+    o.common.inputs = WriteFiles(&rng, texts, 1 + static_cast<int>(rng.Below(7)), true, &folder);
     if (o.common.inputs.size() > 2 && seed % 3 == 0) {
       o.common.references = {o.common.inputs[1]};
       o.common.inputs.erase(o.common.inputs.begin() + 1);
@@ -171,7 +171,7 @@ TEST_CASE("a large family that many bands find, and the guard that stops it, are
   for (int i = 0; i < 150; ++i) texts.push_back(boilerplate + " " + Words(&rng, static_cast<int64_t>(rng.Below(30)), 900));
   DedupOptions o;
   o.common.yes = true;
-  o.common.inputs = WriteFiles(&rng, texts, 6, &folder);
+  o.common.inputs = WriteFiles(&rng, texts, 6, false, &folder);
   o.near = true, o.threshold = 0.6, o.bands = 64, o.rows = 2, o.pairs = true;
   CheckRanks(o, folder);
   o.pairs = false, o.common.yes = false, o.max_cluster = 20;

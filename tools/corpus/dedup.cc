@@ -85,6 +85,7 @@ class Run {
   // The first pass: lengths, scores and ids of all documents, and the keys of the stages that come first.
   Status ReadKeys() {
     DedupState& s = *state_;
+    TERN_RETURN_IF_ERROR(out_->Touch("bad.jsonl"));
     if (o_.exact) exact_ = std::make_unique<ExactKeys>(s.memory_bytes / 4, s.temporary);
     if (o_.near) near_ = std::make_unique<BandKeys>(o_.bands, s.memory_bytes / 2, s.temporary);
     const MinHasher hasher(o_.bands, o_.rows, kSketchSeed);
