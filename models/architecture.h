@@ -27,6 +27,8 @@ struct EntryOptions {
   // Retrieval (RETRO's entry "retrieve"): neighbours of a chunk, and tokens of each; both size the state.
   int64_t neighbors = 0, neighbor_length = 0;
   bool trace = false;          // also give inner values, named as in Hugging Face (hidden_states.N)
+  // Networks whose state grows with the text (SegmentRule::one_by_one): positions it holds. 0: nothing is kept; -1: the network's own choice.
+  int64_t context = -1;
 };
 
 // A tensor of a foreign checkpoint, as an importer sees it.
@@ -58,6 +60,10 @@ struct Import {
 struct SegmentRule {
   int64_t length = 0;      // tokens of a full segment; 0: there are none, every call is a segment of its own (Transformer-XL)
   bool recurrent = false;  // a full segment is followed by another; else the context ends with it (GPT-2)
+  // The first call of a segment takes many tokens, every later one a single token per lane (Reformer): a text is read whole or not at all.
+  bool one_by_one = false;
+  int64_t first = 0;       // of such a network: the most tokens of a first call,
+  int64_t context = 0;     // and the positions that decoding remembers unless told otherwise
 };
 
 class Network {
@@ -78,6 +84,8 @@ class Network {
   virtual int64_t eos_token_id() const { return -1; }  // -1: none
   virtual int64_t preferred_chunk() const { return 128; }  // tokens fed at once when a long text is streamed
   virtual SegmentRule segments() const { return {}; }
+  // Rows that the first T tokens of a segment take, padding included: the run-time value of the graph's second length, "S", where it has one.
+  virtual int64_t padded_length(int64_t tokens) const { return tokens; }
   // Whether splitting a text into chunks changes nothing but rounding (Transformer-XL with same_length).
   virtual bool chunk_invariant() const { return true; }
 };

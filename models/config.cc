@@ -115,4 +115,15 @@ Result<bool> SettingBool(std::string_view key, std::string_view value) {
   return UsageError(Str("--set ", key, " is neither true nor false")).Got(Str("'", Printable(value, 64), "'"), "true or false");
 }
 
+std::vector<std::string> LabelsOf(const Json& j) {
+  std::vector<std::string> labels;
+  if (!j.contains("id2label") || !j["id2label"].is_object() || j["id2label"].size() > 65536) return labels;
+  for (size_t i = 0; i < j["id2label"].size(); ++i) {
+    const std::string key = std::to_string(i);
+    if (!j["id2label"].contains(key) || !j["id2label"][key].is_string()) return {};
+    labels.push_back(j["id2label"][key].get<std::string>());
+  }
+  return labels;
+}
+
 }  // namespace tern

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/base/json.h"
@@ -39,5 +40,25 @@ class ConfigReader {
 // "640" as an integer within a range, for --set KEY=VALUE.
 Result<int64_t> SettingInt(std::string_view key, std::string_view value, int64_t low, int64_t high);
 Result<bool> SettingBool(std::string_view key, std::string_view value);
+
+// Enumerations by the names a config has for them.
+template <class E, size_t N>
+std::string_view NameOf(const std::pair<E, std::string_view> (&list)[N], E value) {
+  for (const auto& [v, name] : list)
+    if (v == value) return name;
+  return "?";
+}
+template <class E, size_t N>
+Result<E> ValueOf(const std::pair<E, std::string_view> (&list)[N], std::string_view name, std::string_view field) {
+  std::string known;
+  for (const auto& [v, n] : list) {
+    if (n == name) return v;
+    known += (known.empty() ? "" : ", ") + std::string(n);
+  }
+  return Malformed("is not known").Where(Str("config field '", field, "'")).Got(Str("'", Printable(name, 64), "'"), Str("one of ", known));
+}
+
+// The names in id2label, in the order of their numbers; empty if they are not all there.
+std::vector<std::string> LabelsOf(const Json& config);
 
 }  // namespace tern

@@ -19,22 +19,6 @@ constexpr std::pair<Activation, std::string_view> kActivations[] = {{Activation:
                                                                    {Activation::kSilu, "silu"}, {Activation::kTanh, "tanh"}};
 constexpr std::pair<Pooling, std::string_view> kPoolings[] = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
 
-template <class E, size_t N>
-std::string_view NameOf(const std::pair<E, std::string_view> (&list)[N], E value) {
-  for (const auto& [v, name] : list)
-    if (v == value) return name;
-  return "?";
-}
-template <class E, size_t N>
-Result<E> ValueOf(const std::pair<E, std::string_view> (&list)[N], std::string_view name, std::string_view field) {
-  std::string known;
-  for (const auto& [v, n] : list) {
-    if (n == name) return v;
-    known += (known.empty() ? "" : ", ") + std::string(n);
-  }
-  return Malformed("is not known").Where(Str("config field '", field, "'")).Got(Str("'", Printable(name, 64), "'"), Str("one of ", known));
-}
-
 class Encoder : public EncoderNetwork {
  public:
   explicit Encoder(Config config) : c_(std::move(config)) {}
@@ -210,17 +194,6 @@ bool Recognizes(const Json& j) {
   for (const char* key : {"model_type", "architecture"})
     if (j.contains(key) && j[key].is_string()) return j[key].get<std::string>() == NameOf(kFamilies, kFamily);
   return false;
-}
-
-std::vector<std::string> LabelsOf(const Json& j) {
-  std::vector<std::string> labels;
-  if (!j.contains("id2label") || !j["id2label"].is_object() || j["id2label"].size() > 65536) return labels;
-  for (size_t i = 0; i < j["id2label"].size(); ++i) {
-    const std::string key = std::to_string(i);
-    if (!j["id2label"].contains(key) || !j["id2label"][key].is_string()) return {};
-    labels.push_back(j["id2label"][key].get<std::string>());
-  }
-  return labels;
 }
 
 // Our own config, field by field as config() writes it.

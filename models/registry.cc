@@ -5,13 +5,14 @@
 #include "models/encoder.h"
 #include "models/gpt2.h"
 #include "models/performer.h"
+#include "models/reformer.h"
 #include "models/retro.h"
 #include "models/transformer_xl.h"
 
 namespace tern {
 
 std::span<const Architecture* const> Architectures() {
-  static const Architecture* const kAll[] = {&kTransformerXl, &kAlbert, &kBert, &kRoberta, &kDistilBert, &kGpt2, &kRetro, &kPerformer};
+  static const Architecture* const kAll[] = {&kTransformerXl, &kAlbert, &kBert, &kRoberta, &kDistilBert, &kGpt2, &kRetro, &kPerformer, &kReformer};
   return kAll;
 }
 

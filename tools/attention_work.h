@@ -14,6 +14,7 @@ struct AttentionWork {
   int64_t batch = 1, heads = 8, t = 0, s = 0, dim = 64;
   bool causal = false;     // for kinds that exist both ways
   int64_t features = 256;  // performer: m
+  int64_t chunk = 64, hashes = 1;  // lsh, local
   double sigma = 1;        // standard deviation of queries and keys
   bool accuracy = false;   // also the error against exact attention
 };
@@ -34,6 +35,8 @@ std::span<const AttentionKind> AttentionKinds();  // bench_attention.cc
 
 Result<BenchRow> MeasureExactAttention(std::string_view kind, const AttentionWork& work, const AttentionBench& bench);
 Result<BenchRow> MeasurePerformerAttention(std::string_view kind, const AttentionWork& work, const AttentionBench& bench);
+// Reformer's layers without their projections: local attention, or hashed attention with everything from the draw of the rotations to the merge of rounds.
+Result<BenchRow> MeasureChunkAttention(std::string_view kind, const AttentionWork& work, const AttentionBench& bench);
 
 // |out - exact| / |exact| over some rows of some heads; q, out [heads, t, dim], k, v [heads, s, dim]; the t queries stand at the end of the s keys.
 Result<double> ErrorAgainstExact(const KernelTable& kernels, const float* q, const float* k, const float* v, const float* out, int64_t heads, const AttentionWork& work);

@@ -12,6 +12,8 @@ std::span<const AttentionKind> AttentionKinds() {
       {"causal", "exact, no key behind its query", MeasureExactAttention},
       {"xl", "causal with Transformer-XL's relative positions", MeasureExactAttention},
       {"performer", "random features, linear in length", MeasurePerformerAttention},
+      {"lsh", "Reformer's hashed attention, whole chunks", MeasureChunkAttention},
+      {"local", "a chunk and the one before, whole chunks", MeasureChunkAttention},
   };
   return kKinds;
 }
@@ -30,8 +32,10 @@ class BenchAttention : public Command {
     args.Integers("--query-length", &query_length_, 1, 1 << 22, "new queries T: one or several (default: --length)");
     args.Integers("--length", &length_, 1, 1 << 22, "keys S: one or several (default 512,1024,2048,4096)");
     args.Integer("--head-dim", &work_.dim, 1, 1024, "width of a head");
-    args.Flag("--causal", &work_.causal, "for kinds that exist both ways (performer)");
+    args.Flag("--causal", &work_.causal, "for kinds that exist both ways (performer, lsh, local)");
     args.Integer("--features", &work_.features, 1, 65536, "random features m, for performer").ValueName("M");
+    args.Integer("--chunk", &work_.chunk, 1, 1 << 16, "tokens of a chunk, for lsh and local").ValueName("C");
+    args.Integer("--hashes", &work_.hashes, 1, 64, "rounds of hashing, for lsh").ValueName("N");
     args.Real("--sigma", &work_.sigma, 0, 100, "standard deviation of queries and keys: the larger, the more peaked the attention");
     args.Flag("--accuracy", &work_.accuracy, "the error against exact attention too (always with several kinds)");
     args.Real("--patience", &patience_, 0.001, 1e6, "with several kinds: none that would take longer than this many seconds a repeat").ValueName("S");
@@ -142,6 +146,7 @@ class BenchAttention : public Command {
 extern const Verb kBenchAttention = {"attention", "Kinds", "attention of T queries over S keys",
                                      "tern bench attention --kind causal --length 2048\ntern bench attention --kind xl --query-length 128 --length 928 --json\n"
                                      "tern bench attention --kind causal,performer --causal --length 1024,4096,16384 --svg crossover.svg\n"
+                                     "tern bench attention --kind lsh --hashes 4 --causal --length 4096,16384\n"
                                      "tern bench attention --spectrum model.tern \"Some text.\" --svg spectrum.svg",
                                      Make<BenchAttention>};
 

@@ -26,7 +26,10 @@ class BenchDecode : public Command {
     TERN_ASSIGN(auto model, OpenModel(path_, settings_, console));
     SessionOptions options;
     options.threads = static_cast<int>(flags_.threads), options.batch = ids.batch, options.cancel = &console.cancel();
-    const int64_t piece = std::min<int64_t>(ids.tokens, model->network().preferred_chunk());  // as `tern run` feeds a prompt
+    const SegmentRule rule = model->network().segments();
+    // As `tern run` feeds a prompt; one that is read whole or not at all is fed whole.
+    const int64_t piece = rule.one_by_one ? ids.tokens : std::min<int64_t>(ids.tokens, model->network().preferred_chunk());
+    options.context = ids.tokens + new_tokens_;
     options.plans = {{piece, LogitsMode::kLast, false}};
     if (piece > 1) options.plans.push_back({1, LogitsMode::kLast, false});
     TERN_ASSIGN(auto session_made, Session::Create(model, options));

@@ -154,6 +154,7 @@ class BenchModel : public Command {
     std::sort(distinct.begin(), distinct.end());
     distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
     for (int64_t piece : distinct) options.plans.push_back({piece, mode, false});
+    if (chunks_.empty()) options.context = 0;  // nothing follows
     TERN_ASSIGN(auto session, Session::Create(model, options));
     const double load_seconds = static_cast<double>(NowNs() - begin_ns_) * 1e-9;
 

@@ -14,6 +14,8 @@ class ForwardVerb : public Command {
     args.Path("--inputs", &inputs_, "a .safetensors file of named inputs (input_ids ...)").Required();
     args.Path("--outputs", &outputs_, "where the outputs are written (.safetensors)").Required();
     args.Integers("--chunks", &chunks_, 1, 1 << 24, "feed the sequence in pieces of these lengths, state carried along");
+    args.Integer("--generate", &generate_, 0, 1 << 24, "also decode at most N tokens: greedy_ids, beamK_ids").ValueName("N");
+    args.Integers("--beams", &beams_, 1, 1000, "with --generate: numbers of beams; 1 is greedy").ValueName("K,K");
     args.Flag("--trace", &trace_, "also write inner values (hidden_states.N)");
   }
 
@@ -25,6 +27,8 @@ class ForwardVerb : public Command {
     for (const auto& item : inputs->items()) named.push_back({item.name, item.tensor});
     ForwardOptions options;
     options.chunks = chunks_;
+    options.generate = generate_;
+    options.beams = beams_;
     options.threads = static_cast<int>(model_.threads);
     options.trace = trace_;
     options.cancel = &console.cancel();
@@ -46,7 +50,8 @@ class ForwardVerb : public Command {
  private:
   ModelFlags model_;
   std::string inputs_, outputs_;
-  std::vector<int64_t> chunks_;
+  std::vector<int64_t> chunks_, beams_;
+  int64_t generate_ = 0;
   bool trace_ = false;
 };
 

@@ -28,6 +28,10 @@ class PlanVerb : public Command {
     const int64_t tokens = context_.value_or(model->network().preferred_chunk());
     options.plans = {{tokens, mode}};
     if (tokens > 1) options.plans.push_back({1, mode});
+    if (model->network().segments().one_by_one) {
+      options.context = mode == LogitsMode::kLast ? tokens : 0;  // room to go on is planned where text is generated
+      for (PlanRequest& p : options.plans) p.entry = model->network().entries()[0];
+    }
     TERN_ASSIGN(SessionPlan plan, PlanSession(*model, options));
     for (const Plan& p : plan.plans) TERN_RETURN_IF_ERROR(CheckPlan(p));
     if (svg_) {
@@ -48,6 +52,14 @@ class PlanVerb : public Command {
     return static_cast<double>(std::max<int64_t>(1, keep + (keep > 0 ? 0 : tokens / 2)));
   }
 
+  // Run-time lengths of a graph for t new tokens; what follows from the batch is full.
+  static std::vector<int64_t> Lengths(const Graph& g, int64_t t) {
+    std::vector<int64_t> lengths;
+    for (const Length& l : g.lengths) lengths.push_back(l.capacity);
+    if (!lengths.empty()) lengths[0] = t;
+    return lengths;
+  }
+
   void Machine(const Model& model, const SessionPlan& plan, int64_t tokens, Console& console) {
     const MemoryUse& m = plan.memory;
     Json j = {{"model", model.file().path()}, {"architecture", model.network().architecture()}, {"batch", batch_}, {"tokens", tokens},
@@ -56,8 +68,7 @@ class PlanVerb : public Command {
     Json plans = Json::array();
     for (size_t i = 0; i < plan.plans.size(); ++i) {
       const int64_t t = i == 0 ? tokens : 1;
-      const int64_t lengths[] = {t};
-      const Cost c = RunCost(plan.plans[i].graph, lengths, Visible(plan.plans[i], t));
+      const Cost c = RunCost(plan.plans[i].graph, Lengths(plan.plans[i].graph, t), Visible(plan.plans[i], t));
       Json one = {{"tokens", t}, {"flops", c.flops}};
       one.update(PlanToJson(plan.plans[i]));
       plans.push_back(one);
@@ -86,8 +97,7 @@ class PlanVerb : public Command {
     line("state", m.state, Str(plan.plans[0].graph.states.size(), " parts; kept from call to call"));
     line("arena", m.arena, Str(run.ops.size(), " operations; live bytes at most ", WithCommas(run.bound_bytes)));
     line("peak", m.peak(), HumanBytes(m.peak()));
-    const int64_t lengths[] = {tokens};
-    const Cost c = RunCost(plan.plans[0].graph, lengths, Visible(plan.plans[0], tokens));
+    const Cost c = RunCost(plan.plans[0].graph, Lengths(plan.plans[0].graph, tokens), Visible(plan.plans[0], tokens));
     console.Print(Str("\nwork         ", Fixed(c.flops / static_cast<double>(tokens * batch_) * 1e-6, 2), " MFLOP per token\n"));
     if (!map_) return;
     for (const Plan& p : plan.plans) {

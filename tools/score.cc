@@ -44,6 +44,7 @@ class ScoreVerb : public Command {
     SessionOptions options;
     options.threads = static_cast<int>(model_.threads);
     options.plans = {{window_ ? *window_ : chunk_.value_or(model->network().preferred_chunk()), LogitsMode::kTarget}};
+    options.context = 0;  // nothing is decoded
     options.cancel = &console.cancel();
     if (text_ && IsRegularFile(*text_)) retrieval_.exclude.push_back(*text_);  // a text must not find itself
     TERN_ASSIGN(retriever_, retrieval_.Open(model, model_.threads, console));

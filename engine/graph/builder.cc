@@ -33,12 +33,12 @@ Dim Builder::AddLength(std::string_view name, int64_t capacity) {
   return {1, static_cast<int8_t>(graph_.lengths.size() - 1)};
 }
 
-Value Builder::Input(std::string_view name, DType type, Dim rows, int64_t cols) {
+Value Builder::Input(std::string_view name, DType type, Dim rows, int64_t cols, bool optional) {
   ValueSpec v{ValueKind::kInput, type, {rows, cols}};
   v.name = name;
   graph_.values.push_back(std::move(v));
   Value out{static_cast<int32_t>(graph_.values.size() - 1)};
-  graph_.inputs.push_back({std::string(name), out.id});
+  graph_.inputs.push_back({std::string(name), out.id, optional});
   return out;
 }
 

@@ -36,7 +36,7 @@ class Builder {
   };
 
   Dim AddLength(std::string_view name, int64_t capacity);
-  Value Input(std::string_view name, DType type, Dim rows, int64_t cols);
+  Value Input(std::string_view name, DType type, Dim rows, int64_t cols, bool optional = false);
   void Output(std::string_view name, Value value);
 
   Value Vector(std::string_view name, int64_t n) { return Weight(name, Shape{n}, Role::kVector); }
@@ -95,6 +95,14 @@ class Builder {
   Value PackFavor(Value projection);
   Value Favor(Value q, Value k, Value v, Value projection, Value mask, int64_t width, FavorOp attributes, int32_t state = -1);
   Value LocalWindows(Value q, Value k, Value v, Value table, Value mask, Value base, int64_t width, LocalWindowsOp attributes, int32_t state = -1);
+
+  // Reformer; `mask` and `given` are inputs that may be bound to nothing. State numbers: -1 without.
+  Value AxialEmbed(Value ids, Value words, const std::vector<Value>& positions, Dim padded_rows, const AxialEmbedOp& attributes);
+  Value LocalAttention(Value q, Value k, Value v, Value mask, const LocalAttentionOp& attributes, int32_t state = -1);
+  Value DrawRotations(const LshSpec& spec, int64_t directions, Value per_call, int32_t state = -1);
+  Value LshAttention(Value qk, Value v, Value mask, Value rotations, Value given, const LshSpec& spec, int32_t state = -1);
+  Value ChunkedFeedForward(Value x, Value residual, Value gamma, Value beta, Value w1, Value b1, Value w2, Value b2, const ChunkedFeedForwardOp& attributes);
+  Value CutRows(Value x, Value y, Dim rows, const CutRowsOp& attributes);
 
   const Graph& graph() const { return graph_; }
   Graph TakeGraph() && { return std::move(graph_); }

@@ -70,6 +70,25 @@ struct Coster {
   Cost operator()(const LocalWindowsOp& a) const {
     return {4 * Rows(0) * static_cast<double>((a.causal ? 2 : 3) * a.window * a.heads * a.head_width), 0};
   }
+  Cost operator()(const AxialEmbedOp&) const { return {0, 8 * Rows(0) * Cols(1)}; }
+  // Every query meets the same number of keys, whatever the length.
+  Cost Chunks(double keys, double width) const { return {4 * Rows(0) * keys * width, 0}; }
+  Cost operator()(const LocalAttentionOp& a) const {
+    return Chunks(static_cast<double>((a.before + 1 + a.after) * a.chunk), static_cast<double>(a.heads * a.head_width));
+  }
+  Cost operator()(const LshAttentionOp& a) const {
+    const double width = static_cast<double>(a.heads * a.head_width);
+    Cost c = Chunks(static_cast<double>(a.num_hashes * (a.before + 1 + a.after) * a.chunk), width);
+    c.flops += 2 * Rows(0) * width * Cols(3);  // the rotations
+    return c;
+  }
+  Cost operator()(const DrawRotationsOp&) const { return {}; }
+  Cost operator()(const ChunkedFeedForwardOp&) const {
+    Cost c = Product(Rows(0), 4);
+    c += Product(Rows(0), 6);
+    return c;
+  }
+  Cost operator()(const CutRowsOp&) const { return {}; }
   Cost Softmax(const SoftmaxSpec& s) const {
     Cost c;
     const size_t per = s.inputs_per_cluster();

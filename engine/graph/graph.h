@@ -106,6 +106,7 @@ struct Graph {
   struct Named {
     std::string name;
     int32_t value;
+    bool optional = false;  // of an input: may be bound to nothing
   };
   std::vector<Named> inputs, outputs;
 

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <variant>
 
+#include "engine/graph/lsh.h"
+
 namespace tern {
 
 enum class Activation : uint8_t { kNone, kRelu, kGelu, kGeluNew, kSilu, kTanh };
@@ -252,6 +254,53 @@ struct LocalWindowsOp {
   bool causal = false, masked = false, based = false;
 };
 
+// ---- Reformer (Kitaev et al. 2020). Its sequences are padded to whole chunks: T tokens are given, S rows are computed. ----
+
+// ids [B*T, 1] i32, words [V, D], then per axis a table [n_a, d_a] -> [B*S, D] = words[id] + the tables' rows side by side, position in row-major order over
+// the axes; rows behind T hold the padding token.
+struct AxialEmbedOp {
+  static constexpr std::string_view kName = "axial_embed";
+  int64_t batch = 1, pad_token_id = 0;
+};
+
+// Causal or full attention within a chunk and its neighbours: q, k, v [B*S, A], attention_mask [B*T, 1] i32 (may be bound to nothing) -> [B*S, A].
+// With a state, also the step: one new token over the last chunks' keys.
+struct LocalAttentionOp {
+  static constexpr std::string_view kName = "local_attention";
+  int64_t batch = 1, heads = 1, head_width = 1;
+  int64_t chunk = 64, before = 1, after = 0;
+  bool causal = true;
+};
+
+// -> [H * Dh, rounds * directions]: torch's normal numbers of the spec's seed, [H, Dh, rounds, directions] without gaps. The input, if any, makes it an op of
+// every call: for a number of buckets that follows the length.
+struct DrawRotationsOp : LshSpec {
+  static constexpr std::string_view kName = "draw_rotations";
+};
+
+// qk, v [B*S, A], attention_mask [B*T, 1] i32, rotations, and rotations given by the caller (both may be bound to nothing) -> [B*S, A]: attention among the
+// tokens that fall into the same part of the order by hash bucket. With a state, also the step of one new token.
+struct LshAttentionOp : LshSpec {
+  static constexpr std::string_view kName = "lsh_attention";
+};
+
+// x, residual [r, D], gamma, beta [D], W1 [F, D], b1 [F], W2 [D, F], b2 [D] -> residual + W2 act(W1 LayerNorm(x) + b1) + b2, a block of rows at a time: [r, F]
+// never exists.
+struct ChunkedFeedForwardOp {
+  static constexpr std::string_view kName = "chunked_feed_forward";
+  static constexpr int64_t kRows = 512;
+  Activation activation = Activation::kRelu;
+  float epsilon = 1e-12f;
+};
+
+// x [B*S, D], y [B*S, E]? -> [B*T, D + E], the rows that are no padding, side by side; or [B, D + E], the first or last of each sequence.
+struct CutRowsOp {
+  static constexpr std::string_view kName = "cut_rows";
+  int64_t batch = 1;
+  bool joined = false;  // there is y
+  enum class Keep : uint8_t { kAll, kFirst, kLast } keep = Keep::kAll;
+};
+
 // One a line, so that a new one is a line of its own.
 // clang-format off
 using OpSpec = std::variant<
@@ -288,7 +337,13 @@ using OpSpec = std::variant<
     RotaryPairsOp,
     PackFavorOp,
     FavorOp,
-    LocalWindowsOp
+    LocalWindowsOp,
+    AxialEmbedOp,
+    LocalAttentionOp,
+    DrawRotationsOp,
+    LshAttentionOp,
+    ChunkedFeedForwardOp,
+    CutRowsOp
 >;
 // clang-format on
 

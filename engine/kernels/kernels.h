@@ -1,7 +1,7 @@
 // The kernels of one SIMD target as a table of function pointers: single-threaded, allocating nothing, knowing no
 // graph. Thread-safe.
 //
-// Families: gemm.h (products over packed weights), rows.h (rows and elements), attention.h; a family is a header with a
+// Families: gemm.h (products over packed weights), rows.h (rows and elements), attention.h, chunk_attention.h; a family is a header with a
 // struct of pointers and one or more .cc files that fill it for every target (README.md beside this file says how to
 // add one).
 #pragma once
@@ -12,13 +12,14 @@
 #include "engine/base/status.h"
 #include "engine/kernels/attention.h"
 #include "engine/kernels/calibrate.h"
+#include "engine/kernels/chunk_attention.h"
 #include "engine/kernels/favor.h"
 #include "engine/kernels/gemm.h"
 #include "engine/kernels/rows.h"
 
 namespace tern {
 
-struct KernelTable : GemmKernels, RowKernels, AttentionKernels, CalibrationKernels, FavorKernels {
+struct KernelTable : GemmKernels, RowKernels, AttentionKernels, CalibrationKernels, FavorKernels, ChunkKernels {
   std::string_view target;  // "avx512", "avx2", "neon", "baseline"
 };
 

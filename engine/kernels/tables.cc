@@ -16,6 +16,7 @@
 #define TERN_KERNEL_FILES(X) \
   X(FillAttention)           \
   X(FillCalibrate)           \
+  X(FillChunkRows)           \
   X(FillElements)            \
   X(FillFavor)               \
   X(FillGemm)                \

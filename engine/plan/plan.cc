@@ -17,6 +17,9 @@ std::vector<int32_t> InPlaceInputs(const Op& op) {
   if (std::holds_alternative<AddOp>(op.spec)) return {op.inputs[0], op.inputs[1]};
   if (std::holds_alternative<NormalizeOp>(op.spec) || std::holds_alternative<AddPositionsOp>(op.spec) || std::holds_alternative<GainOp>(op.spec)) return {op.inputs[0]};
   if (auto* windows = std::get_if<LocalWindowsOp>(&op.spec)) return windows->based ? std::vector<int32_t>{op.inputs.back()} : std::vector<int32_t>{};
+  // A local query is read once, before its output is written.
+  if (std::holds_alternative<LocalAttentionOp>(op.spec)) return {op.inputs[0]};
+  if (std::holds_alternative<ChunkedFeedForwardOp>(op.spec)) return {op.inputs[1]};
   if (auto* norm = std::get_if<LayerNormOp>(&op.spec)) return norm->residual ? std::vector<int32_t>{op.inputs[0], op.inputs[1]} : std::vector<int32_t>{op.inputs[0]};
   return {};
 }

@@ -150,6 +150,8 @@ class Conversion {
       return {};
     }
     TERN_ASSIGN(auto tokenizer, Tokenizer::Open(path));
+    // Bytes are what a folder without tokenizer files may mean: a guess, which a small vocabulary refutes.
+    if (options_.tokenizer.empty() && tokenizer->kind() == "bytes" && tokenizer->vocab_size() > network_->vocab_size()) return {};
     if (tokenizer->vocab_size() > network_->vocab_size())
       return Malformed("the tokenizer has more pieces than the model has rows")
           .File(path)

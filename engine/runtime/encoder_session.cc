@@ -3,12 +3,18 @@
 #include <algorithm>
 #include <limits>
 
+#include "models/reformer.h"
+
 namespace tern {
 
 Result<std::unique_ptr<EncoderSession>> EncoderSession::Create(std::shared_ptr<const Model> model, const EncoderOptions& options) {
   const auto* network = dynamic_cast<const EncoderNetwork*>(&model->network());
   if (!network) return UsageError("the model is no encoder").File(model->file().path()).Got(model->network().architecture(), "albert, bert, roberta or distilbert");
+  const std::vector<std::string> entries = network->entries();
+  if (std::find(entries.begin(), entries.end(), options.entry) == entries.end())
+    return UsageError(Str("a model of kind ", network->architecture(), " with this head has no entry '", options.entry, "'")).File(model->file().path());
   std::unique_ptr<EncoderSession> s(new EncoderSession());
+  s->whole_ = dynamic_cast<const ReformerNetwork*>(network) != nullptr;
   s->model_ = std::move(model);
   s->network_ = network;
   s->options_ = options;
@@ -92,6 +98,7 @@ Status EncoderSession::Run(std::span<const EncoderInput> batch, std::span<const 
       return UsageError("a selected token is not in the batch");
     selected_.push_back(static_cast<int32_t>(RowOf(p.sequence, p.position)));
   }
+  if (whole_) return RunWhole(batch);
   const int64_t sequences = static_cast<int64_t>(batch.size());
   TERN_RETURN_IF_ERROR(Grow(std::max(rows(), static_cast<int64_t>(selected_.size())), sequences));
 
@@ -117,13 +124,73 @@ Status EncoderSession::Run(std::span<const EncoderInput> batch, std::span<const 
   return status;
 }
 
+// Packed rows as Pack made them are still the rows of the outputs, but every sequence is given whole, with its mask.
+Status EncoderSession::RunWhole(std::span<const EncoderInput> batch) {
+  gathered_.clear();
+  std::vector<int32_t> mask;
+  for (size_t s = 0; s < batch.size(); ++s) {
+    const EncoderInput& in = batch[s];
+    const int64_t tokens = static_cast<int64_t>(in.ids.size());
+    if (!session_ || session_->max_tokens() < tokens) {
+      SessionOptions options;
+      options.threads = gang_->threads(), options.memory_limit = options_.memory_limit, options.cancel = options_.cancel;
+      options.context = 0;
+      options.plans = {{tokens, LogitsMode::kAll, options_.trace, options_.entry}};
+      session_.reset();
+      TERN_ASSIGN(session_, Session::Create(model_, options));
+      memory_ = session_->memory();
+    }
+    session_->Reset();
+    mask.assign(in.mask.begin(), in.mask.end());
+    TERN_RETURN_IF_ERROR(session_->Bind("attention_mask", mask.empty() ? nullptr : mask.data()));
+    TERN_RETURN_IF_ERROR(session_->Feed(in.ids, LogitsMode::kAll, {}, options_.trace));
+    const auto names = session_->output_names();
+    gathered_.resize(names.size());
+    for (size_t i = 0; i < names.size(); ++i) {
+      const Operand& o = session_->output(names[i]);
+      Gathered& g = gathered_[i];
+      g.name = names[i], g.operand.cols = g.operand.stride = o.cols;
+      g.per_token = network_->encoder().head != EncoderHead::kSequence || names[i] != "logits";
+      auto take = [&](int64_t row) { g.values.insert(g.values.end(), o.f32() + row * o.stride, o.f32() + row * o.stride + o.cols); };
+      if (!g.per_token) {
+        take(0);
+      } else if (selected_.empty() || names[i] != "logits") {
+        // The first row is there even if it is masked.
+        for (int64_t t = 0; t < tokens; ++t)
+          if (t == 0 || RowOf(static_cast<int64_t>(s), t) >= 0) take(t);
+      } else {
+        for (int32_t row : selected_)
+          for (int64_t t = 0; t < tokens; ++t)
+            if (RowOf(static_cast<int64_t>(s), t) == row) take(t);
+      }
+    }
+  }
+  for (Gathered& g : gathered_) {
+    g.operand.data = reinterpret_cast<uint8_t*>(g.values.data());
+    g.operand.rows = static_cast<int64_t>(g.values.size()) / std::max<int64_t>(1, g.operand.cols);
+  }
+  return {};
+}
+
+const Operand& EncoderSession::output(std::string_view name) const {
+  for (const Gathered& g : gathered_)
+    if (g.name == name) return g.operand;
+  static const Operand none;
+  return whole_ ? none : executor_->output(name);
+}
+
 std::vector<std::string> EncoderSession::output_names() const {
   std::vector<std::string> names;
+  for (const Gathered& g : gathered_) names.push_back(g.name);
+  if (whole_) return names;
   for (const auto& out : executor_->plan().graph.outputs) names.push_back(out.name);
   return names;
 }
 
 bool EncoderSession::per_token(std::string_view name) const {
+  for (const Gathered& g : gathered_)
+    if (g.name == name) return g.per_token;
+  if (whole_) return false;
   const Graph& g = executor_->plan().graph;
   for (const auto& out : g.outputs)
     if (out.name == name) return g.values[static_cast<size_t>(out.value)].extent.rows.length == 0;

@@ -44,7 +44,7 @@ class EncoderSession {
   Status Run(std::span<const EncoderInput> batch, std::span<const Place> selected = {});
 
   // Outputs of the last Run, by the names of models/encoder.h. Valid until the next.
-  const Operand& output(std::string_view name) const { return executor_->output(name); }
+  const Operand& output(std::string_view name) const;
   std::vector<std::string> output_names() const;
   // Whether this output has a row per token (else one per sequence, or per selected row).
   bool per_token(std::string_view name) const;
@@ -62,6 +62,7 @@ class EncoderSession {
   EncoderSession() = default;
   Status Pack(std::span<const EncoderInput> batch);
   Status Grow(int64_t rows, int64_t sequences);
+  Status RunWhole(std::span<const EncoderInput> batch);
 
   std::shared_ptr<const Model> model_;
   const EncoderNetwork* network_ = nullptr;
@@ -76,6 +77,18 @@ class EncoderSession {
   std::vector<float> key_bias_;
   std::vector<int64_t> row_of_, token_begin_;
   bool biased_ = false;
+
+  // A network that cannot take a packed batch (Reformer, whose chunks are counted within a sequence): its sequences run one after the other, and the rows of
+  // its outputs are gathered here.
+  struct Gathered {
+    std::string name;
+    bool per_token = false;
+    std::vector<float> values;
+    Operand operand;
+  };
+  bool whole_ = false;
+  std::unique_ptr<Session> session_;
+  std::vector<Gathered> gathered_;
 };
 
 }  // namespace tern

@@ -67,6 +67,15 @@ struct ScratchOf {
   }
   int64_t operator()(const FavorOp& f) const { return ScratchBytes(f, g.Capacity(in(0).extent.rows), threads); }
   int64_t operator()(const LocalWindowsOp& a) const { return ScratchBytes(a, threads); }
+  int64_t operator()(const LocalAttentionOp& a) const { return LocalScratchBytes(a, g.Capacity(in(0).extent.rows) / a.batch, threads); }
+  int64_t operator()(const LshAttentionOp& a) const { return LshOpScratchBytes(a, g.Capacity(in(0).extent.rows) / a.batch, threads); }
+  int64_t operator()(const ChunkedFeedForwardOp&) const {
+    const int64_t most = std::min(g.Capacity(in(0).extent.rows), ChunkedFeedForwardOp::kRows);
+    Carve carve;
+    carve.Take<float>(most * in(0).extent.cols), carve.Take<float>(most * in(4).extent.rows.scale);
+    return carve.bytes() + std::max(Product(4, most), Product(6, most));
+  }
+  int64_t operator()(const AxialEmbedOp&) const { return RoundUp(in(1).extent.cols, 16) * 4 * threads; }
   template <typename Other>
   int64_t operator()(const Other&) const {  // the others need none
     return 0;

@@ -146,6 +146,13 @@ void Execute(const FavorOp& op, const OpCall& call);
 void Execute(const LocalWindowsOp& op, const OpCall& call);
 int64_t ScratchBytes(const FavorOp& op, int64_t rows, int threads);
 int64_t ScratchBytes(const LocalWindowsOp& op, int threads);
+// execute_reformer.cc
+void Execute(const AxialEmbedOp& op, const OpCall& call);
+void Execute(const LocalAttentionOp& op, const OpCall& call);
+void Execute(const DrawRotationsOp& op, const OpCall& call);
+void Execute(const LshAttentionOp& op, const OpCall& call);
+void Execute(const ChunkedFeedForwardOp& op, const OpCall& call);
+void Execute(const CutRowsOp& op, const OpCall& call);
 
 // y[rows, N] = act(x W^T + bias), split over the gang by panels (and rows where panels are few). Bits do not depend on the split.
 // scratch: MatMulScratchBytes of at least these rows.
@@ -154,5 +161,11 @@ void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_
 // k: columns as they are stored, split ones of i8 included.
 int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads);
 PackedMatrix Packed(const BoundWeight& w);
+// Row `id` of a table, in either layout, as f32.
+void LookUpRow(const KernelTable& kernels, const BoundWeight& table, int64_t id, float* out);
+
+// Scratch of Reformer's ops for padded sequences of `length` and `rows` rows.
+int64_t LocalScratchBytes(const LocalAttentionOp& op, int64_t length, int threads);
+int64_t LshOpScratchBytes(const LshSpec& spec, int64_t length, int threads);
 
 }  // namespace tern

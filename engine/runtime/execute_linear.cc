@@ -18,25 +18,6 @@ PackedMatrix Packed(const BoundWeight& w) {
 
 namespace {
 
-// Copies row `id` of a table, in either layout, as f32.
-void LookUp(const KernelTable& kernels, const BoundWeight& table, int64_t id, float* out) {
-  const TensorRecord& r = *table.record;
-  if (r.layout == Layout::kPanel16) return UnpackRow(Packed(table), id, out);
-  const int64_t width = r.shape[1];
-  if (r.layout == Layout::kRowsQ8) {
-    const uint8_t* row = static_cast<const uint8_t*>(table.data) + id * (4 + width);
-    float scale;
-    std::memcpy(&scale, row, sizeof scale);
-    const auto* q = reinterpret_cast<const int8_t*>(row + 4);
-    for (int64_t c = 0; c < width; ++c) out[c] = scale * static_cast<float>(q[c]);
-    return;
-  }
-  const uint8_t* row = static_cast<const uint8_t*>(table.data) + id * width * DTypeBytes(r.type);
-  if (r.type == DType::f32) std::memcpy(out, row, static_cast<size_t>(width) * 4);
-  else if (r.type == DType::bf16) kernels.bf16_to_f32(reinterpret_cast<const uint16_t*>(row), width, out);
-  else kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(row), width, out);
-}
-
 constexpr int64_t kRowsPerChunk = 8;
 
 template <class F>  // void(int64_t row)
@@ -100,6 +81,24 @@ void ParallelMatMulQ8(const OpCall& call, const float* x, int64_t x_stride, int6
 
 }  // namespace
 
+void LookUpRow(const KernelTable& kernels, const BoundWeight& table, int64_t id, float* out) {
+  const TensorRecord& r = *table.record;
+  if (r.layout == Layout::kPanel16) return UnpackRow(Packed(table), id, out);
+  const int64_t width = r.shape[1];
+  if (r.layout == Layout::kRowsQ8) {
+    const uint8_t* row = static_cast<const uint8_t*>(table.data) + id * (4 + width);
+    float scale;
+    std::memcpy(&scale, row, sizeof scale);
+    const auto* q = reinterpret_cast<const int8_t*>(row + 4);
+    for (int64_t c = 0; c < width; ++c) out[c] = scale * static_cast<float>(q[c]);
+    return;
+  }
+  const uint8_t* row = static_cast<const uint8_t*>(table.data) + id * width * DTypeBytes(r.type);
+  if (r.type == DType::f32) std::memcpy(out, row, static_cast<size_t>(width) * 4);
+  else if (r.type == DType::bf16) kernels.bf16_to_f32(reinterpret_cast<const uint16_t*>(row), width, out);
+  else kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(row), width, out);
+}
+
 int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads) {
   if (type == DType::i8) return CarveQuantised(nullptr, rows, k, threads).bytes;
   return RoundUp(GemmScratchBytes(type, rows, k), 64) * threads;
@@ -141,7 +140,7 @@ void Execute(const EmbedOp& op, const OpCall& call) {
       size_t c = 0;
       while (id >= call.in(1 + c).rows) id -= call.in(1 + c++).rows;
       float* row = out.f32() + r * out.stride;
-      LookUp(call.kernels(), call.in(1 + c).weight, id, row);
+      LookUpRow(call.kernels(), call.in(1 + c).weight, id, row);
       if (op.scale != 1) call.kernels().scale(row, op.scale, out.cols, row);
     });
     return;
@@ -160,7 +159,7 @@ void Execute(const EmbedOp& op, const OpCall& call) {
     int64_t count = 0;
     for (int64_t r = 0; r < out.rows; ++r)
       if (int64_t id = ids.i32()[r] - begin; id >= 0 && id < table.rows) order[count++] = static_cast<int32_t>(r);
-    ForRows(call, count, [&](int64_t i) { LookUp(call.kernels(), table.weight, ids.i32()[order[i]] - begin, gathered + i * table.cols); });
+    ForRows(call, count, [&](int64_t i) { LookUpRow(call.kernels(), table.weight, ids.i32()[order[i]] - begin, gathered + i * table.cols); });
     if (count > 0) ParallelMatMul(call, gathered, table.cols, count, projection.weight, nullptr, Activation::kNone, projected, out.cols, scratch);
     ForRows(call, count, [&](int64_t i) { call.kernels().scale(projected + i * out.cols, op.scale, out.cols, out.f32() + order[i] * out.stride); });
     begin += table.rows;
@@ -177,7 +176,7 @@ void Execute(const AddPositionsOp&, const OpCall& call) {
       const float* row = table.f32() + position * table.cols;
       if (!plain) {
         float* wide = call.scratch() + worker * table.cols;
-        LookUp(call.kernels(), table.weight, position, wide);
+        LookUpRow(call.kernels(), table.weight, position, wide);
         row = wide;
       }
       call.kernels().add(x.f32() + r * x.stride, row, out.cols, out.f32() + r * out.stride);

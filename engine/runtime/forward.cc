@@ -57,6 +57,9 @@ Result<std::vector<int64_t>> Pieces(const ForwardOptions& options, int64_t time)
 
 Result<std::vector<NamedTensor>> Forward(std::shared_ptr<const Model> model, const std::vector<NamedInput>& inputs,
                                          const ForwardOptions& options) {
+  if (const auto* reformer = dynamic_cast<const ReformerNetwork*>(&model->network()))
+    return ForwardReformer(model, reformer->reformer(), inputs, options);
+  if (options.generate > 0) return UsageError("decoding along with the outputs is not there for this kind of model").Where("--generate").Hint("Use tern run");
   if (const auto* encoder = dynamic_cast<const EncoderNetwork*>(&model->network()))
     return ForwardEncoder(model, *encoder, inputs, options);
   if (dynamic_cast<const RetroNetwork*>(&model->network())) return ForwardRetro(std::move(model), inputs, options);

@@ -10,6 +10,8 @@ namespace tern {
 
 struct ForwardOptions {
   std::vector<int64_t> chunks;  // lengths of the pieces the sequence is fed in, state carried from one to the next; empty: one piece
+  int64_t generate = 0;         // > 0: also the ids that so many decoding steps give (greedy_ids, beamK_ids)
+  std::vector<int64_t> beams;   // for which numbers of beams; empty: 1
   int threads = 0;
   bool trace = false;           // also the inner values (hidden_states.N)
   const CancelToken* cancel = nullptr;

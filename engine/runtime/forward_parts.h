@@ -8,6 +8,7 @@
 #include "engine/runtime/encoder_session.h"
 #include "engine/runtime/forward.h"
 #include "models/performer.h"
+#include "models/reformer.h"
 
 namespace tern {
 
@@ -29,6 +30,9 @@ Result<std::vector<NamedTensor>> ForwardEncoder(std::shared_ptr<const Model> mod
                                                 const std::vector<NamedInput>& inputs, const ForwardOptions& options);
 Result<std::vector<NamedTensor>> ForwardPerformer(std::shared_ptr<const Model> model, const PerformerNetwork& network,
                                                   const std::vector<NamedInput>& inputs, const ForwardOptions& options);
+// Inputs input_ids [B, T]; attention_mask [B, T], num_hashes [1] and rotations [H, Dh, rounds, directions] if wanted.
+Result<std::vector<NamedTensor>> ForwardReformer(std::shared_ptr<const Model> model, const ReformerConfig& config,
+                                                 const std::vector<NamedInput>& inputs, const ForwardOptions& options);
 Result<std::vector<NamedTensor>> ForwardDecoder(std::shared_ptr<const Model> model,
                                                 const std::vector<NamedInput>& inputs, const ForwardOptions& options,
                                                 const RetrievalOptions& retrieval = {});

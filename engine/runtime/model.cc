@@ -39,6 +39,13 @@ Result<std::shared_ptr<const Model>> Model::Open(const std::string& path, const 
   return std::shared_ptr<const Model>(std::move(m));
 }
 
+Result<std::shared_ptr<const Model>> Model::With(std::string_view key, std::string_view value) const {
+  std::shared_ptr<Model> m(new Model());
+  TERN_ASSIGN(m->network_, network_->WithSetting(key, value));
+  m->file_ = file_, m->tokenizer_ = tokenizer_, m->kernels_ = kernels_, m->attention_ = attention_, m->weight_bytes_ = weight_bytes_;
+  return std::shared_ptr<const Model>(std::move(m));
+}
+
 namespace {
 
 // Whether the ops that read a weight can read it as it is stored.

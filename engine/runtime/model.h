@@ -38,6 +38,9 @@ class Model {
   // kIo, kMalformed, kDigest as ModelFile::Open; kMalformed also if a tensor of the architecture is missing, extra or misshapen; kUsage for a setting.
   static Result<std::shared_ptr<const Model>> Open(const std::string& path, const ModelOptions& options = {});
 
+  // The same file with one run-time setting changed: shares the mapping and the tokenizer. kUsage for a setting that is not one.
+  Result<std::shared_ptr<const Model>> With(std::string_view key, std::string_view value) const;
+
   const ModelFile& file() const { return *file_; }
   const Network& network() const { return *network_; }
   const KernelTable& kernels() const { return *kernels_; }
@@ -68,7 +71,7 @@ class Model {
 
   std::shared_ptr<const ModelFile> file_;
   std::shared_ptr<const Network> network_;
-  std::unique_ptr<Tokenizer> tokenizer_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
   const KernelTable* kernels_ = nullptr;
   const AttentionKernels* attention_ = nullptr;
   int64_t weight_bytes_ = 0;

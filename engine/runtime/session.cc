@@ -23,7 +23,7 @@ int64_t InitialRows(const Plan& plan) {
 Result<SessionPlan> PlanSession(const Model& model, const SessionOptions& options) {
   if (options.plans.empty()) return InternalError("a session without plans");
   const std::vector<std::string> entries = model.network().entries();
-  if (std::find(entries.begin(), entries.end(), "step") == entries.end()) {
+  if (std::find(entries.begin(), entries.end(), options.plans[0].entry) == entries.end()) {
     return UsageError(Str("a model of kind ", model.network().architecture(), " is no decoder: it cannot be fed token by token")).File(model.file().path());
   }
   if (options.batch < 1 || options.batch > 65536) return UsageError("the batch is out of range").Got(options.batch, "1 to 65536");
@@ -38,6 +38,7 @@ Result<SessionPlan> PlanSession(const Model& model, const SessionOptions& option
   std::vector<std::string> keys;
   for (const PlanRequest& request : options.plans) {
     EntryOptions entry;
+    entry.entry = request.entry, entry.context = options.context;
     if (options.retrieval.neighbors > 0) entry.entry = "retrieve";
     entry.neighbors = options.retrieval.neighbors, entry.neighbor_length = options.retrieval.length;
     entry.batch = options.batch, entry.tokens = request.tokens, entry.chunk = chunk, entry.logits = request.logits, entry.trace = request.trace;
@@ -64,6 +65,7 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> mo
   s->gang_ = std::make_unique<Gang>(options.threads);
   s->options_.threads = s->gang_->threads();
   TERN_ASSIGN(SessionPlan plan, PlanSession(*s->model_, s->options_));
+  s->single_.resize(static_cast<size_t>(options.batch));
   s->memory_ = plan.memory;
   // Weights are file pages, which the system can drop: only what must be in memory counts against the limit.
   const int64_t needed = plan.memory.peak() - plan.memory.weights;
@@ -122,6 +124,8 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   if (count == 0) return {};
   if (count % options_.batch != 0) return UsageError("the ids do not fill the batch").Got(count, Str("a multiple of ", options_.batch));
   const int64_t tokens = count / options_.batch;
+  const SegmentRule rule = model_->network().segments();
+  if (rule.one_by_one && tokens_seen_ > 0 && tokens > 1) return FeedOneByOne(ids, logits, trace);
   Executor* executor = Choose(tokens, logits, trace);
   if (!executor) return UsageError("more tokens at once than the session was made for").Got(tokens, Str("at most ", max_tokens()));
   const int64_t vocabulary = model_->network().vocab_size();
@@ -132,7 +136,6 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   for (int32_t id : targets)
     if (id >= vocabulary) return UsageError("a target lies outside the vocabulary").Got(id, Str("0 to ", vocabulary - 1));
 
-  const SegmentRule rule = model_->network().segments();
   if (rule.length > 0 && tokens > room())
     return UsageError("the tokens do not fit into the context").Got(tokens, Str("at most ", room())).Hint(Str("The model has ", rule.length, " positions"));
   // A full segment ends when the next one begins, not before: what follows a call may still look at it.
@@ -146,6 +149,7 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   }
   run.states = state_.data();
   run.lengths[0] = tokens;
+  run.lengths[1] = tokens_seen_ == 0 ? model_->network().padded_length(tokens) : tokens;
   const int64_t initial = InitialRows(executor->plan());
   run.position = initial + tokens_seen_;
   run.segment_begin = initial + begin;
@@ -177,10 +181,34 @@ Result<int32_t*> Session::BindInputs(std::span<const int32_t> ids, std::span<con
   for (size_t i = 0; i < graph.inputs.size(); ++i) {
     const std::string& name = graph.inputs[i].name;
     const void* memory = name == "input_ids" ? ids.data() : name == "targets" ? targets.data() : neighbors_ ? neighbors_->Input(name) : nullptr;
-    if (!memory || i >= inputs->size()) return InternalError(Str("nothing to bind to the input '", name, "'"));
+    for (const auto& [bound, data] : bound_)
+      if (bound == name) memory = data;
+    if ((!memory && !graph.inputs[i].optional) || i >= inputs->size()) return InternalError(Str("nothing to bind to the input '", name, "'"));
     (*inputs)[i] = memory;
   }
   return kept;
+}
+
+// Later tokens of a network that takes them singly. Only the last one's logits remain.
+Status Session::FeedOneByOne(std::span<const int32_t> ids, LogitsMode logits, bool trace) {
+  if (logits != LogitsMode::kLast && logits != LogitsMode::kNone)
+    return UsageError("after the first piece of a text this model reads one token at a time").Got(ids.size() / static_cast<size_t>(options_.batch), "1");
+  const size_t lanes = static_cast<size_t>(options_.batch), tokens = ids.size() / lanes;
+  for (size_t t = 0; t < tokens; ++t) {
+    for (size_t lane = 0; lane < lanes; ++lane) single_[lane] = ids[lane * tokens + t];
+    TERN_RETURN_IF_ERROR(Feed(single_, logits, {}, trace));
+  }
+  return {};
+}
+
+Status Session::Bind(std::string_view input, const void* data) {
+  bool known = false;
+  for (const auto& executor : executors_)
+    for (const auto& named : executor->plan().graph.inputs) known = known || named.name == input;
+  if (!known) return UsageError("the model takes no such input").Where(Str("input '", Printable(input), "'"));
+  std::erase_if(bound_, [&](const auto& b) { return b.first == input; });
+  if (data) bound_.emplace_back(input, data);
+  return {};
 }
 
 std::vector<std::string> Session::output_names() const {
@@ -192,6 +220,11 @@ std::vector<std::string> Session::output_names() const {
 int64_t Session::room() const {
   const SegmentRule rule = model_->network().segments();
   if (rule.length == 0) return max_tokens();
+  if (rule.one_by_one) {
+    const int64_t context = options_.context < 0 ? rule.context : options_.context;
+    if (tokens_seen_ > 0) return tokens_seen_ < std::min(context, rule.length) ? 1 : 0;
+    return std::min({max_tokens(), rule.first, context > 0 ? context : rule.first});
+  }
   const int64_t left = rule.length - (tokens_seen_ - segment_begin_);
   return std::min(max_tokens(), left == 0 && rule.recurrent ? rule.length : left);
 }

@@ -22,12 +22,14 @@ struct PlanRequest {
   int64_t tokens = 1;
   LogitsMode logits = LogitsMode::kLast;
   bool trace = false;
+  std::string entry = "step";
 };
 
 struct SessionOptions {
   int threads = 0;           // 0: all processors this process may use
   int64_t batch = 1;
   std::vector<PlanRequest> plans;
+  int64_t context = -1;      // EntryOptions::context
   int64_t memory_limit = 0;  // bytes; 0: what the system has left. Exceeding it is kMemory before anything is allocated
   const CancelToken* cancel = nullptr;
   RetrievalOptions retrieval;  // RETRO
@@ -57,6 +59,9 @@ class Session {
   // Output of the last Feed: logits [batch * T, V] (kAll) or [batch, V] (kLast), log_probs [batch * T, 1]; hidden_states.N with trace. Valid until the next.
   const Operand& output(std::string_view name) const { return last_->output(name); }
   std::vector<std::string> output_names() const;
+  // Memory of the caller for an input that a network can do without (attention_mask, rotations), read by every Feed until bound to something else; null: none.
+  // kUsage if no plan has an input of this name.
+  Status Bind(std::string_view input, const void* data);
 
   void Reset();                                        // an empty conversation
   Result<std::unique_ptr<Session>> Fork() const;       // a second conversation that continues from here
@@ -77,6 +82,7 @@ class Session {
   Session() = default;
   Status Prepare(SessionPlan plan);
   Result<int32_t*> BindInputs(std::span<const int32_t> ids, std::span<const int32_t> targets, RunContext* run, std::array<const void*, 12>* inputs, const Graph& graph);
+  Status FeedOneByOne(std::span<const int32_t> ids, LogitsMode logits, bool trace);
   Executor* Choose(int64_t tokens, LogitsMode logits, bool trace);
 
   std::shared_ptr<const Model> model_;
@@ -90,6 +96,8 @@ class Session {
   Executor* last_ = nullptr;
   int64_t tokens_seen_ = 0;
   int64_t segment_begin_ = 0;  // tokens seen before the present segment
+  std::vector<std::pair<std::string, const void*>> bound_;
+  std::vector<int32_t> single_;  // [batch], of FeedOneByOne
 };
 
 }  // namespace tern

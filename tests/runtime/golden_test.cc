@@ -70,6 +70,7 @@ TEST_CASE("albert: golden cases of every head") { RunFamily("albert"); }
 TEST_CASE("performer: golden cases of every option, whole and in pieces") { RunFamily("performer"); }
 TEST_CASE("gpt2: golden cases, whole and with cached steps") { RunFamily("gpt2"); }
 TEST_CASE("retro: golden cases of the dialects, whole and in pieces") { RunFamily("retro"); }
+TEST_CASE("reformer: golden cases of every head, whole and decoded token by token") { RunFamily("reformer"); }
 TEST_CASE("bert, roberta, distilbert: golden cases") { RunFamily("bert"); }
 
 TEST_CASE("transformer-xl: with same_length the way a text is cut changes nothing but rounding") {

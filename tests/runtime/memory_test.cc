@@ -133,6 +133,38 @@ TEST_CASE("performer: a call allocates nothing; its state does not grow with the
   }
 }
 
+TEST_CASE("reformer: neither a whole text, whose buckets are known only then, nor a token more allocates") {
+  ScratchFolder scratch;
+  for (const char* name : {"lm_factors_mask", "lm_cached_before2"}) {
+    ConvertOptions convert;
+    convert.source = std::string(TERN_SOURCE_DIR) + "/tests/golden/reformer/" + name + "/model", convert.output = scratch / "m.tern";
+    REQUIRE(Convert(convert, nullptr, {}, nullptr).ok());
+    auto model = Model::Open(convert.output);
+    REQUIRE(model.ok());
+    SessionOptions options;
+    options.threads = 2, options.plans = {{1, LogitsMode::kLast}, {32, LogitsMode::kLast}, {32, LogitsMode::kTarget}};
+    auto session = Session::Create(*model, options);
+    REQUIRE(session.ok());
+    std::vector<int32_t> ids(32);
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(3 + i * 7 % 20);
+    auto round = [&] {
+      for (size_t prompt : {1, 3, 10, 32}) {
+        (*session)->Reset();
+        REQUIRE((*session)->Feed({ids.data(), prompt}, LogitsMode::kLast).ok());
+        for (size_t i = 0; i < 10; ++i) REQUIRE((*session)->Feed({&ids[i], 1}, LogitsMode::kLast).ok());
+      }
+      (*session)->Reset();
+      REQUIRE((*session)->Feed({ids.data(), 31}, LogitsMode::kTarget, {ids.data() + 1, 31}).ok());
+    };
+    for (int i = 0; i < 2; ++i) round();
+    allocations = 0;
+    counting = true;
+    for (int i = 0; i < 3; ++i) round();
+    counting = false;
+    CHECK(allocations == 0);
+  }
+}
+
 TEST_CASE("the plan's figure is the memory that is used, within 2 %") {
   // A long memory and a wide chunk, so that what is measured is far above the process's own noise.
   auto model = Books({{"mem_len", "8192"}});
