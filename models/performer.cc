@@ -21,22 +21,6 @@ constexpr std::pair<Kernel, std::string_view> kKernels[] = {{Kernel::kSoftmax, "
 constexpr std::pair<Wrapper, std::string_view> kWrappers[] = {{Wrapper::kLayerNorm, "layer_norm"}, {Wrapper::kReZero, "rezero"}, {Wrapper::kScaleNorm, "scale_norm"}};
 constexpr std::pair<Positions, std::string_view> kPositions[] = {{Positions::kRotary, "rotary"}, {Positions::kAxial, "axial"}, {Positions::kLearned, "learned"}};
 
-template <class E, size_t N>
-std::string_view NameOf(const std::pair<E, std::string_view> (&list)[N], E value) {
-  for (const auto& [v, name] : list)
-    if (v == value) return name;
-  return "?";
-}
-template <class E, size_t N>
-Result<E> ValueOf(const std::pair<E, std::string_view> (&list)[N], std::string_view name, std::string_view field) {
-  std::string known;
-  for (const auto& [v, n] : list) {
-    if (n == name) return v;
-    known += (known.empty() ? "" : ", ") + std::string(n);
-  }
-  return Malformed("is not known").Where(Str("config field '", field, "'")).Got(Str("'", Printable(name, 64), "'"), Str("one of ", known));
-}
-
 // What the branches of one graph read beside their input.
 struct Around {
   const EntryOptions& options;

@@ -23,12 +23,6 @@ constexpr std::pair<RetroCrossPositions, std::string_view> kCrossPositions[] = {
 constexpr std::pair<Activation, std::string_view> kActivations[] = {{Activation::kGelu, "gelu"}, {Activation::kSilu, "silu"}, {Activation::kRelu, "relu"}};
 
 template <class E, size_t N>
-std::string_view NameOf(const std::pair<E, std::string_view> (&list)[N], E value) {
-  for (const auto& [v, name] : list)
-    if (v == value) return name;
-  return "?";
-}
-template <class E, size_t N>
 void ReadName(ConfigReader* r, const char* field, const std::pair<E, std::string_view> (&list)[N], E* value) {
   const std::string said = r->Text({field}, std::string(NameOf(list, *value)));
   for (const auto& [v, name] : list)
