@@ -4,10 +4,10 @@
 namespace tern {
 
 Value Builder::AxialEmbed(Value ids, Value words, const std::vector<Value>& positions, Dim padded_rows, const AxialEmbedOp& attributes) {
-  Use(words, false);
+  Use(words, false, true);
   std::vector<Value> in{ids, words};
   int64_t width = 0;
-  for (Value p : positions) Use(p, false), in.push_back(p), width += extent(p).cols;
+  for (Value p : positions) Use(p, false, true), in.push_back(p), width += extent(p).cols;
   Check(width == extent(words).cols, "axial_embed", "the position tables side by side are not as wide as the model");
   return AddOp_(attributes, std::move(in), {padded_rows, width});
 }
@@ -34,7 +34,7 @@ Value Builder::LshAttention(Value qk, Value v, Value mask, Value rotations, Valu
 }
 
 Value Builder::ChunkedFeedForward(Value x, Value residual, Value gamma, Value beta, Value w1, Value b1, Value w2, Value b2, const ChunkedFeedForwardOp& attributes) {
-  Use(w1, true), Use(w2, true);
+  Use(w1, true, true), Use(w2, true, true);
   Check(extent(x) == extent(residual) && extent(w1).cols == extent(x).cols && extent(w2) == Extent{extent(x).cols, extent(w1).rows.scale} &&
             extent(b1).cols == extent(w1).rows.scale && extent(b2).cols == extent(x).cols,
         "chunked_feed_forward", "the weights do not fit");
