@@ -35,6 +35,7 @@ void ResetState(const StateSpec& s, uint8_t* state, const float* row) {
     std::memset(state, 0, static_cast<size_t>(s.lanes * s.elements) * sizeof(float));
     return;
   }
+  if (s.initial == 0) return;  // what was there before is never read
   const std::vector<float> zeros(static_cast<size_t>(s.head_width));
   for (int64_t lane = 0; lane < s.lanes; ++lane)
     for (int64_t head = 0; head < s.heads; ++head) {
