@@ -193,6 +193,51 @@ Value Builder::AttendCausal(int32_t state, Value q, const AttendCausalOp& attrib
   return AddOp_(attributes, {q}, extent(q), state);
 }
 
+Value Builder::AddLookup(Value x, Value ids, Value table) {
+  Use(table, false);
+  Check(extent(table).cols == extent(x).cols, "add_lookup", "the table is not as wide as the model");
+  return AddOp_(AddLookupOp{}, {x, ids, table}, extent(x));
+}
+
+Value Builder::MemoryTables(const LongTermMemory& memory, Value fit, Value update, Value samples, Value centers, Value widths) {
+  std::vector<Value> in;
+  if (memory.imported) {
+    in = {fit, update, samples, centers, widths};
+    Check(extent(fit) == Extent{memory.length, memory.basis} && extent(update) == Extent{memory.samples + memory.length, memory.basis} &&
+              extent(samples) == Extent{memory.samples, memory.basis} && extent(centers) == Extent{1, memory.basis} && extent(widths) == extent(centers),
+          "memory_tables", "the tables do not fit the memory");
+  }
+  return AddOp_(MemoryTablesOp{memory}, std::move(in), {memory.basis, memory.basis}, -1, true);
+}
+
+void Builder::UpdateMemory(int32_t state, const LongTermMemory& memory, Value tables, const MemoryWeights& w) {
+  const int64_t a = memory.width();
+  std::vector<Value> in{tables, w.key, w.value};
+  Use(w.key, true), Use(w.value, true);
+  Check(extent(w.key) == Extent{a, a} && extent(w.value) == Extent{a, a}, "update_memory", "a projection does not fit the heads");
+  if (memory.affines) {
+    in.push_back(w.mu), in.push_back(w.sigma);
+    Check(extent(w.mu) == Extent{1, memory.basis} && extent(w.sigma) == extent(w.mu), "update_memory", "mu or sigma does not fit the basis");
+  }
+  if (memory.mask != MemoryMask::kNone) {
+    in.push_back(w.mask_weight), in.push_back(w.mask_bias);
+    Use(w.mask_weight, true);
+    const Extent wanted = memory.mask == MemoryMask::kAffine ? Extent{memory.length, memory.length} : Extent{a, 3 * a};
+    Check(extent(w.mask_weight) == wanted && extent(w.mask_bias).cols == wanted.rows.scale, "update_memory", "the mask does not fit");
+  }
+  AddOp_(UpdateMemoryOp{memory}, std::move(in), {}, state);
+}
+
+void Builder::RememberRows(int32_t state, const LongTermMemory& memory, Value x) {
+  Check(extent(x).cols == memory.width(), "remember_rows", "the rows are not as wide as the memory");
+  AddOp_(RememberRowsOp{memory}, {x}, {}, state);
+}
+
+Value Builder::AttendMemory(int32_t state, const LongTermMemory& memory, Value q, Value tables) {
+  Check(extent(q).cols == memory.width(), "attend_memory", "q does not fit the heads");
+  return AddOp_(AttendMemoryOp{memory}, {q, tables}, extent(q), state);
+}
+
 Value Builder::AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes) {
   Check(extent(q).cols == attributes.heads * attributes.head_width && extent(k) == extent(q) && extent(v) == extent(q), "attend_packed", "q, k and v do not fit the heads");
   std::vector<Value> in{q, k, v, starts};

@@ -64,6 +64,15 @@ class Builder {
   Value AttendXl(int32_t state, Value q, Value u, Value v, Value positions, const AttendXlOp& attributes);
   Value AddPositions(Value x, Value table);
   Value AttendCausal(int32_t state, Value q, const AttendCausalOp& attributes);
+  Value AddLookup(Value x, Value ids, Value table);
+  // The tables' parts: of an imported memory, else absent.
+  Value MemoryTables(const LongTermMemory& memory, Value fit, Value update, Value samples, Value centers, Value widths);
+  struct MemoryWeights {
+    Value key, value, mu, sigma, mask_weight, mask_bias;  // those that the memory's kind has
+  };
+  void UpdateMemory(int32_t state, const LongTermMemory& memory, Value tables, const MemoryWeights& weights);
+  void RememberRows(int32_t state, const LongTermMemory& memory, Value x);
+  Value AttendMemory(int32_t state, const LongTermMemory& memory, Value q, Value tables);
   // key_bias may be absent.
   Value AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes);
   Value TakeRows(Value x, Value rows);

@@ -32,6 +32,23 @@ struct Coster {
   }
   Cost operator()(const AddPositionsOp&) const { return {0, 4 * Rows(0) * Cols(0)}; }
   Cost operator()(const AttendCausalOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
+  Cost operator()(const AddLookupOp&) const { return {0, 4 * Rows(0) * Cols(0)}; }
+  Cost operator()(const MemoryTablesOp&) const { return {}; }
+  Cost operator()(const RememberRowsOp&) const { return {}; }
+  // A segment's update, spread over its tokens.
+  Cost operator()(const UpdateMemoryOp& u) const {
+    const LongTermMemory& m = u.memory;
+    const double n = static_cast<double>(m.basis), l = static_cast<double>(m.length), a = static_cast<double>(m.width());
+    const double mask = m.mask == MemoryMask::kConvolution ? 3 * l * a * a : m.mask == MemoryMask::kAffine ? l * l * a : 0;
+    const double macs = mask + n * n * a + n * l * a + n * a * a + (m.affines ? 2 * n * a + 2 * a * a : n * a * a);
+    return {2 * macs * static_cast<double>(m.batch) * static_cast<double>(lengths[0]) / l, 0};
+  }
+  Cost operator()(const AttendMemoryOp& o) const {
+    const LongTermMemory& m = o.memory;
+    const double n = static_cast<double>(m.basis), a = static_cast<double>(m.width());
+    // k_mu.q and k_sigma.q (or all scores), r.V, and about ten operations for each expectation
+    return {Rows(0) * ((m.affines ? 4 * a : 2 * n * a) + 2 * n * a + 10 * n * static_cast<double>(m.heads)), 0};
+  }
   Cost operator()(const AttendPackedOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
   Cost operator()(const AttendChunkOp& a) const { return {4 * Rows(0) * static_cast<double>(a.chunk * a.heads * a.head_width), 0}; }
   // Every token sees the neighbours of one chunk; as many as the run brings, else those it may have.

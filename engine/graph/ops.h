@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "engine/graph/lsh.h"
+#include "engine/graph/long_term_memory.h"
 
 namespace tern {
 
@@ -66,6 +67,34 @@ struct AttendXlOp {
 // x [B*T, D], table [n, D] -> x + the table's row of each token's position in its segment
 struct AddPositionsOp {
   static constexpr std::string_view kName = "add_positions";
+};
+
+// x [r, D], ids [r, 1] i32 (may be bound to nothing), table [n, D] -> x + table[id], or x
+struct AddLookupOp {
+  static constexpr std::string_view kName = "add_lookup";
+};
+
+// The infinity-former's long-term memory (engine/graph/long_term_memory.h). One state holds all of it.
+// [G_L [L, N], G_inf [samples + L, N], psi [samples, N], centers [1, N], widths [1, N] if imported] -> opaque: the regression tables
+struct MemoryTablesOp {
+  static constexpr std::string_view kName = "memory_tables";
+  LongTermMemory memory;
+};
+// tables, Wk [A, A], Wv [A, A], mu [1, N] and sigma [1, N] if affines, the mask's weight ([A, 3A] or [L, L]) and bias if it has one: at the start of a
+// segment, lets the rows of earlier ones enter the memory.
+struct UpdateMemoryOp {
+  static constexpr std::string_view kName = "update_memory";
+  LongTermMemory memory;
+};
+// x [B*T, A] -> kept in the state, to enter the memory later
+struct RememberRowsOp {
+  static constexpr std::string_view kName = "remember_rows";
+  LongTermMemory memory;
+};
+// q [B*T, A], tables -> [B*T, A]: what each head reads; zeros while there is no memory
+struct AttendMemoryOp {
+  static constexpr std::string_view kName = "attend_memory";
+  LongTermMemory memory;
 };
 
 // q [B*T, A] and the state's keys and values -> [B*T, A]: softmax attention of each token to itself and all before it in its segment.
@@ -317,6 +346,11 @@ using OpSpec = std::variant<
     TargetLogProbOp,
     AddPositionsOp,
     AttendCausalOp,
+    AddLookupOp,
+    MemoryTablesOp,
+    UpdateMemoryOp,
+    RememberRowsOp,
+    AttendMemoryOp,
     AttendPackedOp,
     TakeRowsOp,
     MeanRowsOp,

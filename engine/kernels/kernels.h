@@ -13,13 +13,14 @@
 #include "engine/kernels/attention.h"
 #include "engine/kernels/calibrate.h"
 #include "engine/kernels/chunk_attention.h"
+#include "engine/kernels/continuous.h"
 #include "engine/kernels/favor.h"
 #include "engine/kernels/gemm.h"
 #include "engine/kernels/rows.h"
 
 namespace tern {
 
-struct KernelTable : GemmKernels, RowKernels, AttentionKernels, CalibrationKernels, FavorKernels, ChunkKernels {
+struct KernelTable : GemmKernels, RowKernels, AttentionKernels, CalibrationKernels, FavorKernels, ChunkKernels, ContinuousKernels {
   std::string_view target;  // "avx512", "avx2", "neon", "baseline"
 };
 

@@ -17,6 +17,7 @@
   X(FillAttention)           \
   X(FillCalibrate)           \
   X(FillChunkRows)           \
+  X(FillContinuous)          \
   X(FillElements)            \
   X(FillFavor)               \
   X(FillGemm)                \

@@ -48,9 +48,12 @@ struct ScratchOf {
   int64_t operator()(const AttendCausalOp& a) const {
     return AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32) * threads;
   }
-  int64_t operator()(const AddPositionsOp&) const {
-    return TypeOf(1) == DType::f32 ? 0 : in(1).extent.cols * 4 * threads;  // a row widened
+  int64_t operator()(const AddPositionsOp&) const { return in(1).extent.cols * 4 * threads; }
+  int64_t operator()(const UpdateMemoryOp& o) const {
+    return UpdateMemoryScratchBytes(o.memory, threads, [this](size_t i, int64_t rows) { return Product(i, rows); });
   }
+  int64_t operator()(const AttendMemoryOp& o) const { return AttendMemoryScratchBytes(o.memory, threads); }
+  int64_t operator()(const AddLookupOp&) const { return in(2).extent.cols * 4 * threads; }  // a row unpacked
   int64_t operator()(const LogSoftmaxOp& s) const { return Softmax(s, false); }
   int64_t operator()(const TargetLogProbOp& s) const { return Softmax(s, true); }
   int64_t operator()(const AttendPackedOp& a) const {
@@ -88,6 +91,7 @@ int64_t OpaqueBytes(const Graph& g, int32_t value) {
     const Extent& projection = g.values[static_cast<size_t>(op.inputs[0])].extent;
     return FavorProjectionBytes(g.Capacity(projection.rows), projection.cols);
   }
+  if (const auto* tables = std::get_if<MemoryTablesOp>(&op.spec)) return MemoryTableBytes(tables->memory);
   const auto* pack = std::get_if<PackXlPositionsOp>(&op.spec);
   if (!pack) return 0;
   const int64_t distances = g.Capacity(g.values[static_cast<size_t>(op.inputs[0])].extent.rows);

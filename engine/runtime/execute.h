@@ -44,6 +44,9 @@ struct RunContext {
   std::array<int64_t, 4> lengths{};  // run-time values of Graph::lengths; a decoder's first is T, new tokens per lane
   int64_t position = 0;          // a decoder's: absolute position of the first new token (initial memory rows count)
   int64_t segment_begin = 0;     // absolute position where the present segment began; without segments, `position`
+  int64_t segment_previous = 0;  // positions of the segment before it
+  int64_t segment_index = 0;     // segments before it
+  const int32_t* sticky_bins = nullptr;  // draws to be replayed [updates, layers, batch, samples], or null
 
   int64_t tokens() const { return lengths[0]; }
 };
@@ -104,6 +107,11 @@ KvPanels KvHead(const StateSpec& s, uint8_t* state, int64_t lane, int64_t head);
 // Writes what a state starts with: a ring's initial rows, each `initial_row` ([2 * H * Dh] keys then values, or null for zeros); zeros into a plain array.
 void ResetState(const StateSpec& s, uint8_t* state, const float* initial_row);
 
+// Scratch of a memory's update and of reading it; `product` tells what a product with a weight input takes.
+int64_t UpdateMemoryScratchBytes(const LongTermMemory& m, int threads, const std::function<int64_t(size_t input, int64_t rows)>& product);
+int64_t AttendMemoryScratchBytes(const LongTermMemory& m, int threads);
+int64_t MemoryTableBytes(const LongTermMemory& m);
+
 // One per op (overloads); and their scratch.
 void Execute(const EmbedOp& op, const OpCall& call);
 void Execute(const MatMulOp& op, const OpCall& call);
@@ -118,6 +126,11 @@ void Execute(const LogSoftmaxOp& op, const OpCall& call);
 void Execute(const TargetLogProbOp& op, const OpCall& call);
 void Execute(const AddPositionsOp& op, const OpCall& call);
 void Execute(const AttendCausalOp& op, const OpCall& call);
+void Execute(const AddLookupOp& op, const OpCall& call);
+void Execute(const MemoryTablesOp& op, const OpCall& call);
+void Execute(const UpdateMemoryOp& op, const OpCall& call);
+void Execute(const RememberRowsOp& op, const OpCall& call);
+void Execute(const AttendMemoryOp& op, const OpCall& call);
 void Execute(const AttendPackedOp& op, const OpCall& call);
 void Execute(const TakeRowsOp& op, const OpCall& call);
 void Execute(const MeanRowsOp& op, const OpCall& call);
@@ -154,12 +167,6 @@ void Execute(const LshAttentionOp& op, const OpCall& call);
 void Execute(const ChunkedFeedForwardOp& op, const OpCall& call);
 void Execute(const CutRowsOp& op, const OpCall& call);
 
-// y[rows, N] = act(x W^T + bias), split over the gang by panels (and rows where panels are few). Bits do not depend on the split.
-// scratch: MatMulScratchBytes of at least these rows.
-void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const BoundWeight& w, const float* bias, Activation activation, float* y,
-                    int64_t y_stride, uint8_t* scratch);
-// k: columns as they are stored, split ones of i8 included.
-int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads);
 PackedMatrix Packed(const BoundWeight& w);
 // Row `id` of a table, in either layout, as f32.
 void LookUpRow(const KernelTable& kernels, const BoundWeight& table, int64_t id, float* out);
@@ -167,5 +174,16 @@ void LookUpRow(const KernelTable& kernels, const BoundWeight& table, int64_t id,
 // Scratch of Reformer's ops for padded sequences of `length` and `rows` rows.
 int64_t LocalScratchBytes(const LocalAttentionOp& op, int64_t length, int threads);
 int64_t LshOpScratchBytes(const LshSpec& spec, int64_t length, int threads);
+
+// y[rows, N] = act(x W^T + bias), split over the gang by panels (and rows where panels are few). Bits do not depend on the split.
+// scratch: MatMulScratchBytes of at least these rows.
+void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const PackedMatrix& w, const float* bias, Activation activation, float* y,
+                    int64_t y_stride, uint8_t* scratch, bool accumulate = false);
+inline void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const BoundWeight& w, const float* bias, Activation activation,
+                           float* y, int64_t y_stride, uint8_t* scratch) {
+  ParallelMatMul(call, x, x_stride, rows, Packed(w), bias, activation, y, y_stride, scratch);
+}
+// k: columns as they are stored, split ones of i8 included.
+int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads);
 
 }  // namespace tern

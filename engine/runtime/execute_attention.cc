@@ -65,7 +65,7 @@ void Execute(const AttendXlOp& op, const OpCall& call) {
   const int64_t table_bytes = DistancePanelsBytes(op.distances - 1, op.head_width);
   const int64_t workspace_bytes = AttentionWorkspaceBytes(op.head_width, op.head_width, DType::f32);
   // A chunk sees its kept rows and itself. Chunks with the most keys first would even out causal work; here every query sees about as many.
-  const int64_t first_kept = std::max<int64_t>(0, call.run.position - s.keep);
+  const int64_t first_kept = std::max<int64_t>(0, call.run.segment_begin - s.keep);
   call.run.gang->For(split.chunks(), [&](int64_t i, int worker) {
     const int64_t head = i / split.blocks % split.heads, lane = i / (split.blocks * split.heads), block = i % split.blocks;
     const int64_t column = head * op.head_width;

@@ -104,10 +104,9 @@ int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads) {
   return RoundUp(GemmScratchBytes(type, rows, k), 64) * threads;
 }
 
-void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const BoundWeight& w, const float* bias, Activation activation, float* y,
-                    int64_t y_stride, uint8_t* scratch) {
-  const PackedMatrix packed = Packed(w);
-  if (packed.type == DType::i8) return ParallelMatMulQ8(call, x, x_stride, rows, packed, bias, activation, y, y_stride, scratch);
+void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const PackedMatrix& packed, const float* bias, Activation activation,
+                    float* y, int64_t y_stride, uint8_t* scratch, bool accumulate) {
+  if (packed.type == DType::i8) return ParallelMatMulQ8(call, x, x_stride, rows, packed, bias, activation, y, y_stride, scratch);  // accumulates never
   const int64_t scratch_bytes = RoundUp(GemmScratchBytes(packed.type, rows, packed.k), 64);
   const ProductSplit split = SplitProduct(rows, packed.n, packed.k, x_stride, call.threads);
   call.run.gang->For(split.chunks(), [&](int64_t chunk, int worker) {
@@ -120,6 +119,7 @@ void ParallelMatMul(const OpCall& call, const float* x, int64_t x_stride, int64_
     g.panel_begin = panel, g.panel_end = std::min(packed.panels(), panel + split.panel_step);
     g.bias = bias;
     g.epilogue = static_cast<Epilogue>(activation);
+    g.accumulate = accumulate;
     g.y = y + row * y_stride, g.ldy = y_stride;
     g.scratch = scratch + worker * scratch_bytes;
     call.kernels().gemm(g);
@@ -166,22 +166,37 @@ void Execute(const EmbedOp& op, const OpCall& call) {
   }
 }
 
-void Execute(const AddPositionsOp&, const OpCall& call) {
-  const Operand &x = call.in(0), &table = call.in(1), &out = call.out();
-  const int64_t tokens = call.run.tokens(), first = call.run.position - call.run.segment_begin;
+namespace {
+
+// out = x + the rows of `table` that `row_of` names. scratch: a row per worker if the table is not plain f32.
+template <class F>  // int64_t(int64_t row)
+void AddRows(const OpCall& call, const Operand& table, F&& row_of) {
+  const Operand &x = call.in(0), &out = call.out();
   const bool plain = table.weight.record->type == DType::f32 && table.weight.record->layout == Layout::kRows;
   call.run.gang->For(CeilDiv(out.rows, kRowsPerChunk), [&](int64_t chunk, int worker) {
     for (int64_t r = chunk * kRowsPerChunk; r < std::min(out.rows, (chunk + 1) * kRowsPerChunk); ++r) {
-      const int64_t position = first + r % tokens;
-      const float* row = table.f32() + position * table.cols;
+      const float* row = table.f32() + row_of(r) * table.cols;
       if (!plain) {
         float* wide = call.scratch() + worker * table.cols;
-        LookUpRow(call.kernels(), table.weight, position, wide);
+        LookUpRow(call.kernels(), table.weight, row_of(r), wide);
         row = wide;
       }
       call.kernels().add(x.f32() + r * x.stride, row, out.cols, out.f32() + r * out.stride);
     }
   });
+}
+
+}  // namespace
+
+void Execute(const AddPositionsOp&, const OpCall& call) {
+  const int64_t tokens = call.run.tokens(), first = call.run.position - call.run.segment_begin;
+  AddRows(call, call.in(1), [&](int64_t r) { return first + r % tokens; });
+}
+
+void Execute(const AddLookupOp&, const OpCall& call) {
+  const Operand &x = call.in(0), &ids = call.in(1), &out = call.out();
+  if (ids.data) return AddRows(call, call.in(2), [&](int64_t r) { return int64_t{ids.i32()[r]}; });
+  if (x.data != out.data) ForRows(call, out.rows, [&](int64_t r) { std::memcpy(out.f32() + r * out.stride, x.f32() + r * x.stride, static_cast<size_t>(out.cols) * 4); });
 }
 
 void Execute(const LayerNormOp& op, const OpCall& call) {
