@@ -35,6 +35,7 @@ struct EntryOptions {
 struct ForeignTensor {
   std::string name;
   Shape shape;
+  bool attribute = false;  // no parameter or buffer: a tensor that a pickled module carries beside them
 };
 
 // Where one tensor of ours comes from: parts concatenated along dimension 0. Each part takes the first of its alternatives that the checkpoint has
@@ -86,6 +87,8 @@ class Network {
   virtual SegmentRule segments() const { return {}; }
   // Rows that the first T tokens of a segment take, padding included: the run-time value of the graph's second length, "S", where it has one.
   virtual int64_t padded_length(int64_t tokens) const { return tokens; }
+  // Recurrent segments of given lengths (a forward call's pieces): whether one of `tokens` may follow `seen` tokens whose last segment had `previous`.
+  virtual Status CheckSegment(int64_t /*seen*/, int64_t /*previous*/, int64_t /*tokens*/) const { return {}; }
   // Whether splitting a text into chunks changes nothing but rounding (Transformer-XL with same_length).
   virtual bool chunk_invariant() const { return true; }
 };

@@ -4,6 +4,7 @@
 
 #include "models/encoder.h"
 #include "models/gpt2.h"
+#include "models/infinite_former.h"
 #include "models/performer.h"
 #include "models/reformer.h"
 #include "models/retro.h"
@@ -12,7 +13,8 @@
 namespace tern {
 
 std::span<const Architecture* const> Architectures() {
-  static const Architecture* const kAll[] = {&kTransformerXl, &kAlbert, &kBert, &kRoberta, &kDistilBert, &kGpt2, &kRetro, &kPerformer, &kReformer};
+  static const Architecture* const kAll[] = {&kInfiniteFormer, &kTransformerXl, &kAlbert,    &kBert,     &kRoberta,
+                                             &kDistilBert,     &kGpt2,          &kRetro, &kPerformer, &kReformer};
   return kAll;
 }
 

@@ -1,5 +1,6 @@
 #include "models/transformer_xl.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "models/config.h"
@@ -28,7 +29,6 @@ class TransformerXl : public Network {
   bool chunk_invariant() const override { return c_.same_length && c_.mem_len > 0; }
 
  private:
-  Value Layer(Builder& b, const EntryOptions& options, Value x, Value sinusoid, int64_t distances) const;
   std::vector<Builder::Cluster> InputClusters(Builder& b) const;
   std::vector<Builder::Cluster> OutputClusters(Builder& b) const;
 
@@ -66,56 +66,64 @@ std::vector<Builder::Cluster> TransformerXl::OutputClusters(Builder& b) const {
   return clusters;
 }
 
-Value TransformerXl::Layer(Builder& b, const EntryOptions& options, Value x, Value sinusoid, int64_t distances) const {
-  const int64_t a = c_.n_heads * c_.d_head;
-  const float eps = static_cast<float>(c_.layer_norm_epsilon);
+}  // namespace
 
-  Scope attention(b, "attention");
-  Value gamma = b.Vector("norm.gamma", c_.d_model), beta = b.Vector("norm.beta", c_.d_model);
-  Value w_qkv = b.Matrix("qkv", 3 * a, c_.d_model);
-  Value rk = b.PackXlPositions(b.MatMul(sinusoid, b.Matrix("r", a, c_.d_model)), c_.n_heads, c_.d_head);
-  Value qkv = b.MatMul(c_.pre_lnorm ? b.LayerNorm(x, {}, gamma, beta, eps) : x, w_qkv);
-
-  StateSpec memory{"memory", StateRule::kKeepLast};
-  memory.lanes = options.batch, memory.heads = c_.n_heads, memory.head_width = c_.d_head;
-  memory.keep = c_.mem_len;
-  memory.slots = c_.mem_len + options.chunk;
-  memory.initial = c_.zero_memory ? c_.mem_len : 0;
-  // Memory rows are stored before the norm, which turns a row of zeros into beta; without a bias in W, zeros stay zeros.
-  if (c_.pre_lnorm) memory.initial_row = b.Columns(b.MatMul(beta, w_qkv), a, 2 * a).id;
-  int32_t state = b.State("memory", memory);
-  b.AppendKv(state, b.Columns(qkv, a, a), b.Columns(qkv, 2 * a, a));
-
-  AttendXlOp attend{options.batch, c_.n_heads, c_.d_head, c_.same_length && c_.mem_len > 0 ? c_.mem_len : 0, distances};
-  Value u, v;
-  if (c_.untie_r) u = b.Vector("u", c_.n_heads, c_.d_head), v = b.Vector("v", c_.n_heads, c_.d_head);
-  else u = b.Shared("u", c_.n_heads, c_.d_head), v = b.Shared("v", c_.n_heads, c_.d_head);
-  Value o = b.MatMul(b.AttendXl(state, b.Columns(qkv, 0, a), u, v, rk, attend), b.Matrix("o", c_.d_model, a));
-  Value y = c_.pre_lnorm ? b.Add(x, o) : b.LayerNorm(o, x, gamma, beta, eps);
-  return y;
+Value XlSinusoid(Builder& b, const TransformerXlConfig& c, const EntryOptions& options) {
+  // The farthest distance a query can see; the table is the same for every plan of a session.
+  int64_t farthest = c.same_length && c.mem_len > 0 ? c.mem_len - 1 : c.mem_len + std::max(options.chunk, c.segment) - 1;
+  if (c.clamp_len > 0) farthest = std::min(farthest, c.clamp_len);
+  return b.Sinusoid(b.Vector("inv_freq", c.d_model / 2), farthest + 1);
 }
 
+Value XlLayer(Builder& b, const TransformerXlConfig& c, const EntryOptions& options, Value x, Value sinusoid, const XlExtra& extra) {
+  const int64_t a = c.n_heads * c.d_head;
+  const float eps = static_cast<float>(c.layer_norm_epsilon);
+  Value y;
+  {
+    Scope attention(b, "attention");
+    Value gamma = b.Vector("norm.gamma", c.d_model), beta = b.Vector("norm.beta", c.d_model);
+    Value w_qkv = b.Matrix("qkv", 3 * a, c.d_model);
+    Value rk = b.PackXlPositions(b.MatMul(sinusoid, b.Matrix("r", a, c.d_model)), c.n_heads, c.d_head);
+    Value qkv = b.MatMul(c.pre_lnorm ? b.LayerNorm(x, {}, gamma, beta, eps) : x, w_qkv);
+
+    StateSpec memory{"memory", StateRule::kKeepLast};
+    memory.lanes = options.batch, memory.heads = c.n_heads, memory.head_width = c.d_head;
+    memory.keep = c.mem_len;
+    memory.slots = c.mem_len + std::max(options.chunk, c.segment);
+    memory.initial = c.zero_memory ? c.mem_len : 0;
+    // Memory rows are stored before the norm, which turns a row of zeros into beta; without a bias in W, zeros stay zeros.
+    if (c.pre_lnorm) memory.initial_row = b.Columns(b.MatMul(beta, w_qkv), a, 2 * a).id;
+    int32_t state = b.State("memory", memory);
+    b.AppendKv(state, b.Columns(qkv, a, a), b.Columns(qkv, 2 * a, a));
+
+    AttendXlOp attend{options.batch, c.n_heads, c.d_head, c.same_length && c.mem_len > 0 ? c.mem_len : 0, b.extent(sinusoid).rows.scale};
+    Value u, v;
+    if (c.untie_r) u = b.Vector("u", c.n_heads, c.d_head), v = b.Vector("v", c.n_heads, c.d_head);
+    else u = b.Shared("u", c.n_heads, c.d_head), v = b.Shared("v", c.n_heads, c.d_head);
+    Value q = b.Columns(qkv, 0, a);
+    Value o = b.MatMul(b.AttendXl(state, q, u, v, rk, attend), b.Matrix("o", c.d_model, a));
+    if (extra) o = extra(q, o);
+    y = c.pre_lnorm ? b.Add(x, o) : b.LayerNorm(o, x, gamma, beta, eps);
+  }
+  Scope ff(b, "ff");
+  Value gamma = b.Vector("norm.gamma", c.d_model), beta = b.Vector("norm.beta", c.d_model);
+  Value in = c.pre_lnorm ? b.LayerNorm(y, {}, gamma, beta, eps) : y;
+  Value inner = b.MatMul(in, b.Matrix("in.weight", c.d_inner, c.d_model), b.Vector("in.bias", c.d_inner), Activation::kRelu);
+  Value out = b.MatMul(inner, b.Matrix("out.weight", c.d_model, c.d_inner), b.Vector("out.bias", c.d_model));
+  return c.pre_lnorm ? b.Add(y, out) : b.LayerNorm(out, y, gamma, beta, eps);
+}
+
+namespace {
+
 void TransformerXl::Build(const EntryOptions& options, Builder& b) const {
-  const float eps = static_cast<float>(c_.layer_norm_epsilon);
   Dim rows = b.AddLength("T", options.tokens) * options.batch;
   Value ids = b.Input("input_ids", DType::i32, rows, 1);
   Value x = b.Embed(ids, InputClusters(b), c_.d_model, static_cast<float>(std::sqrt(static_cast<double>(c_.d_model))));
-
-  // The farthest distance a query can see; the table is the same for every plan of a session.
-  int64_t farthest = c_.same_length && c_.mem_len > 0 ? c_.mem_len - 1 : c_.mem_len + options.chunk - 1;
-  if (c_.clamp_len > 0) farthest = std::min(farthest, c_.clamp_len);
-  Value sinusoid = b.Sinusoid(b.Vector("inv_freq", c_.d_model / 2), farthest + 1);
-
+  Value sinusoid = XlSinusoid(b, c_, options);
   for (int64_t l = 0; l < c_.n_layers; ++l) {
     if (options.trace) b.Output(Numbered("hidden_states", l), x);
     Scope layer(b, "layers", l);
-    Value y = Layer(b, options, x, sinusoid, farthest + 1);
-    Scope ff(b, "ff");
-    Value gamma = b.Vector("norm.gamma", c_.d_model), beta = b.Vector("norm.beta", c_.d_model);
-    Value in = c_.pre_lnorm ? b.LayerNorm(y, {}, gamma, beta, eps) : y;
-    Value inner = b.MatMul(in, b.Matrix("in.weight", c_.d_inner, c_.d_model), b.Vector("in.bias", c_.d_inner), Activation::kRelu);
-    Value out = b.MatMul(inner, b.Matrix("out.weight", c_.d_model, c_.d_inner), b.Vector("out.bias", c_.d_model));
-    x = c_.pre_lnorm ? b.Add(y, out) : b.LayerNorm(out, y, gamma, beta, eps);
+    x = XlLayer(b, c_, options, x, sinusoid, {});
   }
   if (options.trace) b.Output(Numbered("hidden_states", c_.n_layers), x);
 
@@ -147,8 +155,9 @@ Json TransformerXl::config() const {
           {"zero_memory", c_.zero_memory},  {"reversed_clusters", c_.reversed_clusters}};
 }
 
-// What no config may ask for, whether it came from a file or from --set.
-Status CheckConfig(const Config& c) {
+}  // namespace
+
+Status CheckTransformerXl(const TransformerXlConfig& c) {
   auto bad = [](const char* field, std::string what) { return Malformed(std::move(what)).Where(Str("config field '", field, "'")); };
   if (c.d_model % 2 != 0) return bad("d_model", "must be even: half of it are sines, half cosines");
   if (c.n_heads * c.d_head > 65536) return bad("d_head", "n_head x d_head must be at most 65536");
@@ -161,6 +170,8 @@ Status CheckConfig(const Config& c) {
   if (static_cast<int64_t>(c.tie_projs.size()) != c.clusters()) return bad("tie_projs", Str("must have one entry per cluster, ", c.clusters()));
   return {};
 }
+
+namespace {
 
 bool Recognizes(const Json& j) {
   if (!j.is_object()) return false;
@@ -175,8 +186,6 @@ Result<std::shared_ptr<const Network>> Parse(const Json& json, const std::vector
   Config c;
   const bool ours = r.Has("architecture");
   const bool original = !ours && !r.Has("model_type");
-  if (r.Has("long_term_attention"))
-    return Malformed("this is an infinity-former, not a plain Transformer-XL").Where("config").Hint("Its long-term memory is not supported");
   if (int64_t type = r.Int({"attn_type"}, 0, 3, 0); type != 0)
     return Malformed("this kind of attention is not supported").Where("config field 'attn_type'").Got(type, "0");
   if (int64_t ext = r.Int({"ext_len"}, 0, 1 << 24, 0); ext != 0)
@@ -206,7 +215,7 @@ Result<std::shared_ptr<const Network>> Parse(const Json& json, const std::vector
   TERN_RETURN_IF_ERROR(r.status());
   if (!ours) TERN_RETURN_IF_ERROR(CompleteTransformerXl(json, checkpoint, &c));
   c.tie_projs.resize(static_cast<size_t>(c.clusters()), false);
-  TERN_RETURN_IF_ERROR(CheckConfig(c));
+  TERN_RETURN_IF_ERROR(CheckTransformerXl(c));
   return std::shared_ptr<const Network>(std::make_shared<TransformerXl>(std::move(c)));
 }
 

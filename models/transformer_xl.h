@@ -17,6 +17,7 @@ struct TransformerXlConfig {
   int64_t mem_len = 0, clamp_len = -1, eos_token_id = -1, tgt_len = 128;
   double layer_norm_epsilon = 1e-5;
   bool zero_memory = true;           // the memory starts as mem_len rows of zeros that are attended (Hugging Face, TF), else empty (original PyTorch)
+  int64_t segment = 0;               // infinity-former: tokens of a segment that may be fed in pieces
   bool reversed_clusters = false;    // original PyTorch code: the cluster columns of the head count from the end
 
   int64_t clusters() const { return static_cast<int64_t>(cutoffs.size()) + 1; }
@@ -32,5 +33,15 @@ struct TransformerXlConfig {
 };
 
 extern const Architecture kTransformerXl;
+
+// What models built on Transformer-XL share with it.
+//
+// What no config may ask for, whether it came from a file or from --set.
+Status CheckTransformerXl(const TransformerXlConfig& config);
+// The sinusoids of all distances [P, D]: the same for all layers.
+Value XlSinusoid(Builder& b, const TransformerXlConfig& config, const EntryOptions& options);
+// One layer: x [B*T, D] -> [B*T, D]. `extra`, if there is one, makes of q and the attention's projected output what goes on to the residual.
+using XlExtra = std::function<Value(Value q, Value o)>;
+Value XlLayer(Builder& b, const TransformerXlConfig& config, const EntryOptions& options, Value x, Value sinusoid, const XlExtra& extra);
 
 }  // namespace tern

@@ -75,7 +75,7 @@ class Conversion {
  private:
   Status Describe() {
     std::vector<ForeignTensor> foreign;
-    for (const SourceTensor& t : source_->tensors()) foreign.push_back({t.name, t.shape});
+    for (const SourceTensor& t : source_->tensors()) foreign.push_back({t.name, t.shape, t.attribute});
     const Architecture* architecture = nullptr;
     if (const ModelFile* file = source_->model_file()) {
       architecture = FindArchitecture(file->architecture());

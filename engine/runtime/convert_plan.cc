@@ -46,7 +46,7 @@ class Planner {
     MarkKnown();
     for (size_t w = 0; w < manifest_.size(); ++w) PlanTensor(w);
     for (size_t i = 0; i < source_.size(); ++i) {
-      if (used_[i]) continue;
+      if (used_[i] || source_[i].attribute) continue;
       const std::string& name = source_[i].name;
       auto matches = [&](const std::string& glob) { return MatchesGlob(glob, name); };
       if (std::any_of(import_.ignore.begin(), import_.ignore.end(), matches) ||
@@ -154,6 +154,7 @@ class Planner {
       part->rows = 1;
       return part->first_row == 0 && theirs[0] == ours[1] && theirs[1] == ours[2];
     }
+    if (theirs.rank() == 3 && ours.rank() == 2 && !part->transposed) theirs = {theirs[0], theirs[1] * theirs[2]};  // a convolution's kernel, as it lies
     if (theirs.rank() != ours.rank()) return false;
     for (int i = 1; i < ours.rank(); ++i)
       if (theirs[i] != ours[i]) return false;

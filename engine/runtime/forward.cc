@@ -65,6 +65,8 @@ Result<std::vector<NamedTensor>> Forward(std::shared_ptr<const Model> model, con
   if (dynamic_cast<const RetroNetwork*>(&model->network())) return ForwardRetro(std::move(model), inputs, options);
   if (const auto* performer = dynamic_cast<const PerformerNetwork*>(&model->network()))
     return ForwardPerformer(model, *performer, inputs, options);
+  if (const auto* infinite = dynamic_cast<const InfiniteFormerNetwork*>(&model->network()))
+    return ForwardInfiniteFormer(model, *infinite, inputs, options);
   return ForwardDecoder(std::move(model), inputs, options);
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/runtime/encoder_session.h"
 #include "engine/runtime/forward.h"
+#include "models/infinite_former.h"
 #include "models/performer.h"
 #include "models/reformer.h"
 
@@ -33,6 +34,9 @@ Result<std::vector<NamedTensor>> ForwardPerformer(std::shared_ptr<const Model> m
 // Inputs input_ids [B, T]; attention_mask [B, T], num_hashes [1] and rotations [H, Dh, rounds, directions] if wanted.
 Result<std::vector<NamedTensor>> ForwardReformer(std::shared_ptr<const Model> model, const ReformerConfig& config,
                                                  const std::vector<NamedInput>& inputs, const ForwardOptions& options);
+// The infinity-former: every piece is a segment; token_type_ids are cut like input_ids, sticky_bins are replayed.
+Result<std::vector<NamedTensor>> ForwardInfiniteFormer(std::shared_ptr<const Model> model, const InfiniteFormerNetwork& network,
+                                                       const std::vector<NamedInput>& inputs, const ForwardOptions& options);
 Result<std::vector<NamedTensor>> ForwardDecoder(std::shared_ptr<const Model> model,
                                                 const std::vector<NamedInput>& inputs, const ForwardOptions& options,
                                                 const RetrievalOptions& retrieval = {});

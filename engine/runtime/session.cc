@@ -1,6 +1,7 @@
 #include "engine/runtime/session.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace tern {
@@ -98,7 +99,7 @@ Status Session::Prepare(SessionPlan plan) {
 }
 
 void Session::Reset() {
-  tokens_seen_ = segment_begin_ = 0;
+  tokens_seen_ = segment_begin_ = segment_previous_ = segment_index_ = 0;
   const Plan& plan = executors_.front()->plan();
   for (size_t i = 0; i < plan.graph.states.size(); ++i) {
     const StateSpec& s = plan.graph.states[i];
@@ -136,10 +137,16 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   for (int32_t id : targets)
     if (id >= vocabulary) return UsageError("a target lies outside the vocabulary").Got(id, Str("0 to ", vocabulary - 1));
 
-  if (rule.length > 0 && tokens > room())
-    return UsageError("the tokens do not fit into the context").Got(tokens, Str("at most ", room())).Hint(Str("The model has ", rule.length, " positions"));
   // A full segment ends when the next one begins, not before: what follows a call may still look at it.
-  const int64_t begin = rule.length == 0 || (rule.recurrent && tokens_seen_ - segment_begin_ == rule.length) ? tokens_seen_ : segment_begin_;
+  const bool whole = rule.recurrent && options_.call_is_segment;
+  if (rule.length > 0 && !whole && tokens > room())
+    return UsageError("the tokens do not fit into the context").Got(tokens, Str("at most ", room())).Hint(Str("The model has ", rule.length, " positions"));
+  int64_t begin = segment_begin_, previous = segment_previous_, index = segment_index_;
+  if (rule.length == 0 || whole || (rule.recurrent && tokens_seen_ - segment_begin_ == rule.length)) {
+    begin = tokens_seen_, previous = tokens_seen_ - segment_begin_;
+    if (tokens_seen_ > 0) ++index;
+    if (rule.recurrent) TERN_RETURN_IF_ERROR(model_->network().CheckSegment(tokens_seen_, previous, tokens));
+  }
 
   RunContext run;
   run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel, run.observer = options_.observer;
@@ -152,7 +159,8 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   run.lengths[1] = tokens_seen_ == 0 ? model_->network().padded_length(tokens) : tokens;
   const int64_t initial = InitialRows(executor->plan());
   run.position = initial + tokens_seen_;
-  run.segment_begin = initial + begin;
+  run.segment_begin = initial + begin, run.segment_previous = previous, run.segment_index = index;
+  run.sticky_bins = extra_.sticky_bins.empty() ? nullptr : extra_.sticky_bins.data();
   std::array<const void*, 12> inputs{};
   const Graph& graph = executor->plan().graph;
   TERN_ASSIGN(int32_t* kept, BindInputs(ids, targets, &run, &inputs, graph));
@@ -162,7 +170,7 @@ Status Session::Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<
   if (kept) neighbors_->End(ids, kept);
   last_ = executor;
   tokens_seen_ += tokens;
-  segment_begin_ = begin;
+  segment_begin_ = begin, segment_previous_ = previous, segment_index_ = index;
   return {};
 }
 
@@ -183,7 +191,8 @@ Result<int32_t*> Session::BindInputs(std::span<const int32_t> ids, std::span<con
     const void* memory = name == "input_ids" ? ids.data() : name == "targets" ? targets.data() : neighbors_ ? neighbors_->Input(name) : nullptr;
     for (const auto& [bound, data] : bound_)
       if (bound == name) memory = data;
-    if ((!memory && !graph.inputs[i].optional) || i >= inputs->size()) return InternalError(Str("nothing to bind to the input '", name, "'"));
+    if (name == "token_type_ids" && extra_.token_type_ids.size() == ids.size()) memory = extra_.token_type_ids.data();
+    if ((!memory && !graph.inputs[i].optional && name != "token_type_ids") || i >= inputs->size()) return InternalError(Str("nothing to bind to the input '", name, "'"));
     (*inputs)[i] = memory;
   }
   return kept;
@@ -219,7 +228,7 @@ std::vector<std::string> Session::output_names() const {
 
 int64_t Session::room() const {
   const SegmentRule rule = model_->network().segments();
-  if (rule.length == 0) return max_tokens();
+  if (rule.length == 0 || (rule.recurrent && options_.call_is_segment)) return max_tokens();
   if (rule.one_by_one) {
     const int64_t context = options_.context < 0 ? rule.context : options_.context;
     if (tokens_seen_ > 0) return tokens_seen_ < std::min(context, rule.length) ? 1 : 0;
@@ -239,7 +248,7 @@ Result<std::unique_ptr<Session>> Session::Fork() const {
   TERN_ASSIGN(auto other, Create(model_, options_));
   std::memcpy(other->state_.data(), state_.data(), static_cast<size_t>(state_.bytes()));
   other->tokens_seen_ = tokens_seen_;
-  other->segment_begin_ = segment_begin_;
+  other->segment_begin_ = segment_begin_, other->segment_previous_ = segment_previous_, other->segment_index_ = segment_index_;
   return other;
 }
 

@@ -30,6 +30,7 @@ struct SessionOptions {
   int64_t batch = 1;
   std::vector<PlanRequest> plans;
   int64_t context = -1;      // EntryOptions::context
+  bool call_is_segment = false;  // a recurrent network (models/architecture.h): every Feed is a segment of its own, instead of the next part of one
   int64_t memory_limit = 0;  // bytes; 0: what the system has left. Exceeding it is kMemory before anything is allocated
   const CancelToken* cancel = nullptr;
   RetrievalOptions retrieval;  // RETRO
@@ -58,6 +59,12 @@ class Session {
   Status Feed(std::span<const int32_t> ids, LogitsMode logits, std::span<const int32_t> targets = {}, bool trace = false);
   // Output of the last Feed: logits [batch * T, V] (kAll) or [batch, V] (kLast), log_probs [batch * T, 1]; hidden_states.N with trace. Valid until the next.
   const Operand& output(std::string_view name) const { return last_->output(name); }
+  // Inputs that only some networks have; they must outlive the calls of Feed. Empty: none.
+  struct ExtraInputs {
+    std::span<const int32_t> token_type_ids;  // [batch, T] of the next Feed
+    std::span<const int32_t> sticky_bins;     // draws to be replayed, [updates, layers, batch, samples], as many as there will be updates
+  };
+  void SetExtraInputs(const ExtraInputs& extra) { extra_ = extra; }
   std::vector<std::string> output_names() const;
   // Memory of the caller for an input that a network can do without (attention_mask, rotations), read by every Feed until bound to something else; null: none.
   // kUsage if no plan has an input of this name.
@@ -70,6 +77,9 @@ class Session {
   Result<Json> Restore(const std::string& path);
 
   int64_t tokens_seen() const { return tokens_seen_; }  // per lane, since the start
+  int64_t segment_begin() const { return segment_begin_; }  // of the present segment, in tokens since the start
+  const Plan& plan() const { return last_->plan(); }        // of the last call
+  const uint8_t* state_data() const { return state_.data(); }
   const MemoryUse& memory() const { return memory_; }
   const Model& model() const { return *model_; }
   int threads() const { return gang_->threads(); }
@@ -95,7 +105,10 @@ class Session {
   std::vector<std::unique_ptr<Executor>> executors_;  // beside options_.plans
   Executor* last_ = nullptr;
   int64_t tokens_seen_ = 0;
-  int64_t segment_begin_ = 0;  // tokens seen before the present segment
+  int64_t segment_begin_ = 0;     // tokens seen before the present segment
+  int64_t segment_previous_ = 0;  // tokens of the one before
+  int64_t segment_index_ = 0;     // segments before
+  ExtraInputs extra_;
   std::vector<std::pair<std::string, const void*>> bound_;
   std::vector<int32_t> single_;  // [batch], of FeedOneByOne
 };

@@ -17,8 +17,15 @@ constexpr size_t kHeaderBytes = 24;
 }  // namespace
 
 Status Session::Save(const std::string& path, const Json& extra) const {
-  Json header = {{"model", model_->file().digest()}, {"config", model_->network().config()}, {"batch", options_.batch},
-                 {"tokens_seen", tokens_seen_},      {"segment_begin", segment_begin_}, {"state_bytes", memory_.state},         {"extra", extra}};
+  Json header = {{"model", model_->file().digest()},
+                 {"config", model_->network().config()},
+                 {"batch", options_.batch},
+                 {"tokens_seen", tokens_seen_},
+                 {"segment_begin", segment_begin_},
+                 {"segment_previous", segment_previous_},
+                 {"segment_index", segment_index_},
+                 {"state_bytes", memory_.state},
+                 {"extra", extra}};
   std::string text = DumpJson(header);
   text.resize(static_cast<size_t>(RoundUp(24 + static_cast<int64_t>(text.size()), 64) - 24), ' ');
   Xxh3Stream digest;
@@ -55,11 +62,6 @@ Result<SavedState> ParseState(std::span<const uint8_t> data) {
   if (!h.contains("tokens_seen") || !h["tokens_seen"].is_number_integer() || h["tokens_seen"] < 0 || h["tokens_seen"] > (int64_t{1} << 60))
     return Malformed("tokens_seen is damaged");
   saved.tokens_seen = h["tokens_seen"].get<int64_t>();
-  if (h.contains("segment_begin")) {
-    const Json& begin = h["segment_begin"];
-    if (!begin.is_number_integer() || begin < 0 || begin > saved.tokens_seen) return Malformed("segment_begin is damaged");
-    saved.segment_begin = begin.get<int64_t>();
-  }
   saved.state = data.subspan(static_cast<size_t>(r.position()));
   return saved;
 }
@@ -74,8 +76,23 @@ Result<Json> Session::Restore(const std::string& path) {
   if (!is("config", model_->network().config()) || !is("batch", options_.batch) || !is("state_bytes", memory_.state) ||
       static_cast<int64_t>(parsed->state.size()) != memory_.state)
     return Malformed("the state was saved with other settings").File(path).Hint("Use the same --set and batch as when it was saved");
+  // Files of models without segments need not say where the present one began.
+  const int64_t seen = parsed->tokens_seen;
+  bool good = true;
+  auto number = [&](const char* key, int64_t most, int64_t otherwise) {
+    if (!h.contains(key)) return otherwise;
+    const bool ok = h[key].is_number_integer() && h[key] >= 0 && h[key] <= most;
+    good = good && ok;
+    return ok ? h[key].get<int64_t>() : int64_t{0};
+  };
+  const SegmentRule rule = model_->network().segments();
+  const int64_t begin = number("segment_begin", seen, rule.length > 0 ? 0 : seen);
+  const int64_t previous = number("segment_previous", begin, 0), index = number("segment_index", begin, 0);
+  const bool bounded = rule.length > 0 && !(rule.recurrent && options_.call_is_segment);
+  if (!good || (bounded && (seen - begin > rule.length || previous > rule.length)))
+    return Malformed("the segment's place is damaged").File(path);
   std::memcpy(state_.data(), parsed->state.data(), parsed->state.size());
-  tokens_seen_ = parsed->tokens_seen, segment_begin_ = parsed->segment_begin;
+  tokens_seen_ = seen, segment_begin_ = begin, segment_previous_ = previous, segment_index_ = index;
   return h.contains("extra") ? h["extra"] : Json();
 }
 

@@ -15,7 +15,6 @@ namespace tern {
 struct SavedState {
   Json header;                     // an object
   int64_t tokens_seen = 0;
-  int64_t segment_begin = 0;       // 0 .. tokens_seen
   std::span<const uint8_t> state;  // inside `data`
 };
 

@@ -18,6 +18,10 @@ class ForeignSource : public WeightSource {
       const CheckpointTensor* t = checkpoint_->Find(name);
       tensors_.push_back({name, t->type, t->shape});
     }
+    for (const std::string& name : checkpoint_->attribute_names()) {
+      const CheckpointTensor* t = checkpoint_->Find(name);
+      tensors_.push_back({name, t->type, t->shape, false, true});
+    }
   }
   const Json& config() const override {
     return checkpoint_->config().is_object() ? checkpoint_->config() : checkpoint_->attributes();

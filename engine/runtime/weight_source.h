@@ -18,6 +18,7 @@ struct SourceTensor {
   DType type = DType::f32;
   Shape shape;
   bool q8 = false;  // eight-bit weights of ours, not integers
+  bool attribute = false;  // of a pickled module: no parameter, taken only where a rule names it
 };
 
 // Immutable after Open; safe to share between threads.
