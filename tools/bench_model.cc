@@ -142,7 +142,11 @@ class BenchModel : public Command {
       TERN_ASSIGN(labels, ReadIds(file, inputs_, "labels", true));
       if (labels.batch != ids_.batch || labels.tokens != ids_.tokens) return Malformed("differs from input_ids in shape").File(inputs_).Where("labels");
     }
-    const std::vector<int64_t> pieces = chunks_.empty() ? std::vector<int64_t>{ids_.tokens} : chunks_;
+    std::vector<int64_t> pieces = chunks_;
+    const SegmentRule rule = model->network().segments();
+    if (pieces.empty() && rule.recurrent)  // full segments, and what is left
+      for (int64_t at = 0; at < ids_.tokens; at += rule.length) pieces.push_back(std::min(rule.length, ids_.tokens - at));
+    if (pieces.empty()) pieces = {ids_.tokens};
     int64_t total = 0;
     for (int64_t piece : pieces) total += piece;
     if (total > ids_.tokens) return UsageError("the chunks are longer than the sequence").Where("--chunks").Got(total, Str("at most ", ids_.tokens));
@@ -150,6 +154,7 @@ class BenchModel : public Command {
     const LogitsMode mode = scored ? LogitsMode::kTarget : logits_ == "last" ? LogitsMode::kLast : LogitsMode::kAll;
     SessionOptions options;
     options.threads = static_cast<int>(flags_.threads), options.batch = ids_.batch, options.cancel = &console.cancel();
+    options.call_is_segment = true;
     std::vector<int64_t> distinct = pieces;
     std::sort(distinct.begin(), distinct.end());
     distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/base/file.h"
+#include "engine/runtime/memory_view.h"
 #include "tools/input.h"
 #include "tools/model_options.h"
 #include "tools/retrieval_flags.h"
@@ -32,6 +33,8 @@ class ScoreVerb : public Command {
     args.Input("TEXT", &text_, "a file, - for standard input, or the text itself");
     args.Flag("--per-line", &per_line_, "score every line on its own, from an empty memory");
     args.Integer("--chunk", &chunk_, 1, 1 << 20, "tokens fed at once").ValueName("N");
+    args.Flag("--stats", &stats_, "also say what the model's long-term memory holds (infinity-former)");
+    args.Path("--svg", &svg_, "draw where in the past the long-term memory is read, per layer and head");
     args.Integer("--window", &window_, 1, 1 << 20, "recompute a plain sliding window of N tokens for every token, without memory (slow: for comparison)").ValueName("N");
   }
 
@@ -50,6 +53,11 @@ class ScoreVerb : public Command {
     TERN_ASSIGN(retriever_, retrieval_.Open(model, model_.threads, console));
     if (retriever_) options.retrieval = retriever_->options();
     TERN_ASSIGN(session_, Session::Create(model, options));
+    if (stats_ || svg_) {
+      if (per_line_ || window_) return UsageError("--stats and --svg look at one long text").Hint("Leave --per-line and --window out");
+      memory_.emplace(session_.get());
+      if (memory_->empty()) return UsageError(Str("a model of kind ", model->network().architecture(), " has no long-term memory to show")).File(model_.path);
+    }
     TERN_ASSIGN(auto input, TextInput::Open(text_, console));
     return per_line_ ? Lines(*input, console) : Whole(*input, console);
   }
@@ -65,8 +73,10 @@ class ScoreVerb : public Command {
     std::string piece;
     std::vector<int32_t> ids;
     int64_t bytes = 0;
+    Scorer::Listener look;
+    if (memory_) look = [&](std::span<const float> log_probs) { memory_->Look(static_cast<int64_t>(log_probs.size())); };
     auto push = [&]() -> Status {
-      Status s = window_ ? windows.Push(ids) : scorer.Push(ids);
+      Status s = window_ ? windows.Push(ids) : scorer.Push(ids, look);
       ids.clear();
       return s;
     };
@@ -80,7 +90,7 @@ class ScoreVerb : public Command {
       if (!more || input.document_ended()) {
         TERN_RETURN_IF_ERROR(stream->Finish(&ids));
         TERN_RETURN_IF_ERROR(push());
-        TERN_RETURN_IF_ERROR(scorer.Finish());
+        TERN_RETURN_IF_ERROR(scorer.Finish(look));
         if (!more) break;
         stream = tokenizer_->NewEncodeStream();
       }
@@ -90,7 +100,10 @@ class ScoreVerb : public Command {
     }
     const Score& score = window_ ? windows.score() : scorer.score();
     Report(score, bytes, static_cast<double>(NowNs() - start) * 1e-9, console);
-    return {};
+    if (!svg_) return {};
+    TERN_ASSIGN(FileWriter w, FileWriter::Create(*svg_));
+    TERN_RETURN_IF_ERROR(w.Write(MemorySvg(memory_->Finish(), memory_->absorbed())));
+    return w.Commit();
   }
 
   Status Lines(TextInput& input, Console& console) {
@@ -127,6 +140,7 @@ class ScoreVerb : public Command {
       j["leakage"] = {{"chunks", l.chunks}, {"mean", l.mean()}, {"above_eighth", l.above_eighth}, {"longest_run", l.longest}};
       j["retrieval_seconds"] = retriever_->seconds();
     }
+    if (stats_) j["long_term_memory"] = MemoryJson();
     if (console.json) return console.PrintJson(j);
     console.Print(Str("tokens          ", WithCommas(s.tokens), " (", WithCommas(s.scored), " scored)\n", "perplexity      ", Fixed(s.perplexity(), 3), "\n",
                       "bits per token  ", Fixed(s.bits_per_token(), 4), "\n", "bits per byte   ", Fixed(j["bits_per_byte"].get<double>(), 4), " over ",
@@ -136,13 +150,39 @@ class ScoreVerb : public Command {
       console.Print(Str("leakage         ", Fixed(l.mean(), 4), " of a chunk stands in its neighbours on average; ", WithCommas(l.above_eighth), " of ", WithCommas(l.chunks),
                         " chunks share more than 12.5 %, the longest run is ", l.longest, " tokens\n"));
     }
+    if (stats_) MemoryTable(console);
+  }
+
+  Json MemoryJson() const {
+    Json layers = Json::array();
+    for (const MemoryStats::Layer& layer : memory_->Finish()) {
+      Json heads = Json::array();
+      for (const MemoryStats::Head& h : layer.heads) heads.push_back({{"mu", h.mu}, {"sigma", h.sigma}, {"tokens_ago", MemoryStats::TokensAgo(layer.memory, h.mu)}, {"density", h.density}});
+      layers.push_back({{"layer", layer.memory.layer}, {"queries", layer.queries}, {"rms", layer.rms}, {"largest", layer.largest}, {"heads", heads}});
+    }
+    const LongTermMemory& m = memory_->memory();
+    return {{"tokens_held", memory_->absorbed()}, {"basis", m.basis}, {"width", m.width()}, {"bytes_per_layer", 4 * m.basis * m.width()}, {"layers", layers}};
+  }
+
+  void MemoryTable(Console& console) const {
+    const LongTermMemory& m = memory_->memory();
+    console.Print(Str("\nlong-term memory  ", WithCommas(memory_->absorbed()), " tokens in ", m.basis, " basis functions x ", m.width(), ", ", HumanBytes(4 * m.basis * m.width()), " a layer\n"));
+    if (memory_->absorbed() == 0) return console.Print("nothing has entered it yet: the text is shorter than what attention itself sees\n");
+    std::vector<std::vector<std::string>> rows{{"layer", "head", "rms of B", "largest", "mu", "sigma", "tokens ago"}};
+    for (const MemoryStats::Layer& layer : memory_->Finish())
+      for (size_t h = 0; h < layer.heads.size(); ++h)
+        rows.push_back({Str(layer.memory.layer), Str(h), Fixed(layer.rms, 4), Fixed(layer.largest, 3), Fixed(layer.heads[h].mu, 3), Fixed(layer.heads[h].sigma, 3),
+                        WithCommas(static_cast<int64_t>(MemoryStats::TokensAgo(layer.memory, layer.heads[h].mu)))});
+    console.Print(Table(rows, console));
   }
 
   ModelFlags model_;
   RetrievalFlags retrieval_;
   std::unique_ptr<Retriever> retriever_;  // outlives the session
   std::optional<std::string> text_;
-  bool per_line_ = false;
+  bool per_line_ = false, stats_ = false;
+  std::optional<std::string> svg_;
+  std::optional<MemoryStats> memory_;
   std::optional<int64_t> chunk_, window_;
   const Tokenizer* tokenizer_ = nullptr;
   std::unique_ptr<Session> session_;
@@ -150,7 +190,7 @@ class ScoreVerb : public Command {
 
 }  // namespace
 
-extern const Verb kScore = {"score", "Models", "log-likelihood and perplexity of a text of any length", "tern score books.tern book.txt --json\ntern score books.tern lines.txt --per-line",
+extern const Verb kScore = {"score", "Models", "log-likelihood and perplexity of a text of any length", "tern score books.tern book.txt --json\ntern score books.tern lines.txt --per-line\ntern score infinite.tern book.txt --stats --svg past.svg",
                             Make<ScoreVerb>};
 
 }  // namespace tern
