@@ -68,6 +68,7 @@ TEST_CASE("transformer-xl: golden cases on every target, the same bits for any n
 
 TEST_CASE("albert: golden cases of every head") { RunFamily("albert"); }
 TEST_CASE("performer: golden cases of every option, whole and in pieces") { RunFamily("performer"); }
+TEST_CASE("infinity-former: golden cases of the three hosts") { RunFamily("infinite-former"); }
 TEST_CASE("gpt2: golden cases, whole and with cached steps") { RunFamily("gpt2"); }
 TEST_CASE("retro: golden cases of the dialects, whole and in pieces") { RunFamily("retro"); }
 TEST_CASE("reformer: golden cases of every head, whole and decoded token by token") { RunFamily("reformer"); }
