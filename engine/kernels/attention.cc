@@ -168,8 +168,9 @@ void FindPanels(const AttentionArgs& a, int64_t key0, int64_t first, int64_t las
   const int64_t end = Min((last_key - key0) / kPanel, 2 * kBlockPanels + 1);
   int64_t panel = (key0 / kPanel + first) % kv.n_panels;
   for (int64_t p = first; p <= end; ++p, panel = panel + 1 == kv.n_panels ? 0 : panel + 1) {
-    b->k[p] = static_cast<const T*>(kv.k) + panel * k_size;
-    b->v[p] = static_cast<const T*>(kv.v) + panel * v_size;
+    const int64_t at = kv.pages == nullptr ? panel : kv.pages[panel];
+    b->k[p] = static_cast<const T*>(kv.k) + at * k_size;
+    b->v[p] = static_cast<const T*>(kv.v) + at * v_size;
   }
   for (int64_t p = 0; p < first; ++p) b->k[p] = b->k[first], b->v[p] = b->v[first];
   for (int64_t p = end + 1; p < 2 * kBlockPanels + 2; ++p) b->k[p] = b->k[end], b->v[p] = b->v[end];

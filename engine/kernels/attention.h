@@ -36,6 +36,13 @@ struct KvPanels {
   int64_t dh = 0;  // width of a key
   int64_t dv = 0;  // width of a value
   DType type = DType::f32;
+  // Not null: panel x of the ring lies where panel pages[x] of `k` and `v` is ([n_panels]; rings that share a beginning name the same pages).
+  const int32_t* pages = nullptr;
+
+  int64_t panel_of(int64_t position) const {
+    const int64_t x = position / 16 % n_panels;
+    return pages == nullptr ? x : pages[x];
+  }
 };
 
 // `positions` are rounded up to whole panels. K first, then V, both starting at a multiple of 64 bytes; the size is a multiple of 64.

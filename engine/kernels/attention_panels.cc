@@ -71,7 +71,7 @@ template <class T>
 void Append(const KvPanels& kv, int64_t position, int64_t n, const float* k, int64_t k_stride, const float* v, int64_t v_stride) {
   const int64_t dv16 = RoundUp(kv.dv, kPanel);
   for (int64_t done = 0; done < n;) {
-    const int64_t at = position + done, panel = at / kPanel % kv.n_panels, slot = at % kPanel;
+    const int64_t at = position + done, panel = kv.panel_of(at), slot = at % kPanel;
     const int64_t rows = std::min(n - done, kPanel - slot);
     Transpose(k + done * k_stride, k_stride, rows, kv.dh, static_cast<T*>(kv.k) + panel * kv.dh * kPanel + slot);
     for (int64_t r = 0; r < rows; ++r) {

@@ -77,6 +77,7 @@ struct Options {
   DType type = DType::f32;
   int64_t ring_positions = 0;  // 0: as many as there are keys
   int64_t block = 0;           // tokens per call; 0: all at once
+  bool paged = false;          // panels lie in another order, every second place unused
 };
 
 struct Output {
@@ -87,8 +88,12 @@ struct Output {
 Output Run(const std::string& target, const Attention& c, const Options& o = {}) {
   const int64_t positions = static_cast<int64_t>(c.Dh > 0 ? c.k.size() : c.v.size()) / std::max<int64_t>(1, c.Dh > 0 ? c.Dh : c.Dv);
   const int64_t ring = o.ring_positions > 0 ? o.ring_positions : c.first_position + positions;
-  Guarded<unsigned char> cache(KvBytes(ring, c.Dh, c.Dv, o.type));
-  const KvPanels kv = MakeKvPanels(cache.data(), ring, c.Dh, c.Dv, o.type);
+  const int64_t panels = (ring + 15) / 16;
+  Guarded<unsigned char> cache(KvBytes(o.paged ? 32 * panels : ring, c.Dh, c.Dv, o.type));
+  KvPanels kv = MakeKvPanels(cache.data(), o.paged ? 32 * panels : ring, c.Dh, c.Dv, o.type);
+  std::vector<int32_t> pages(static_cast<size_t>(panels));
+  for (int64_t p = 0; p < panels; ++p) pages[static_cast<size_t>(p)] = static_cast<int32_t>(2 * (panels - 1 - p));
+  if (o.paged) kv.n_panels = panels, kv.pages = pages.data();
   for (int64_t p = 0, n = 1; p < positions; p += n, n = n % 37 + 5) {
     n = std::min(n, positions - p);
     AppendKv(kv, c.first_position + p, n, c.k.data() + p * c.Dh, c.Dh, c.v.data() + p * c.Dv, c.Dv);
@@ -385,7 +390,7 @@ TEST_CASE("attention: 16-bit keys and values equal f32 ones that were rounded th
   }
 }
 
-TEST_CASE("attention: the same bits for any split, token by token, and in a ring that wrapped") {
+TEST_CASE("attention: the same bits for any split, token by token, in a ring that wrapped, and in pages") {
   Random r(51);
   for (int round = 0; round < 12; ++round) {
     const int64_t T = 1 + r.Below(130), M = 200 + r.Below(400), S = M + T, G = round % 3 == 0 ? 2 : 1;
@@ -403,6 +408,8 @@ TEST_CASE("attention: the same bits for any split, token by token, and in a ring
         const Output split = Run(target, c, {.block = block});
         CHECK(std::memcmp(split.out.data(), whole.out.data(), whole.out.size() * 4) == 0);
       }
+      const Output paged = Run(target, c, {.ring_positions = c.window + T + 15, .paged = true});
+      CHECK(std::memcmp(paged.out.data(), whole.out.data(), whole.out.size() * 4) == 0);
       const Output wrapped = Run(target, c, {.ring_positions = c.window + T + 15});
       CHECK(std::memcmp(wrapped.out.data(), whole.out.data(), whole.out.size() * 4) == 0);
     }
