@@ -28,7 +28,7 @@ class MappedFile {
   // kIo if the file behind the mapping was changed in place (size, time or inode differ): what is mapped can no longer be trusted.
   Status CheckUnchanged() const;
 
-  enum class Advice { kNormal, kSequential, kRandom, kWillNeed, kDontNeed, kPopulate };
+  enum class Advice { kNormal, kSequential, kRandom, kWillNeed, kDontNeed, kPopulate, kEvict };  // kEvict: out of memory, the system's cache included, unless others map it
   // A hint for [offset, offset + length); failures are ignored, a wrong hint costs only time.
   void Advise(Advice advice, uint64_t offset, uint64_t length) const;
   // Bytes of [offset, offset + length) that are in memory now (mincore), or -1 if the system cannot tell.

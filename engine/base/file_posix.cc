@@ -115,7 +115,8 @@ void MappedFile::Advise(Advice advice, uint64_t offset, uint64_t length) const {
     case Advice::kSequential: how = MADV_SEQUENTIAL; break;
     case Advice::kRandom: how = MADV_RANDOM; break;
     case Advice::kWillNeed: how = MADV_WILLNEED; break;
-    case Advice::kDontNeed: how = MADV_DONTNEED; break;
+    case Advice::kDontNeed:
+    case Advice::kEvict: how = MADV_DONTNEED; break;
 #ifdef MADV_POPULATE_READ
     case Advice::kPopulate: how = MADV_POPULATE_READ; break;
 #else
@@ -123,16 +124,20 @@ void MappedFile::Advise(Advice advice, uint64_t offset, uint64_t length) const {
 #endif
   }
   (void)::madvise(const_cast<uint8_t*>(data_) + begin, end - begin, how);
+  if (advice == Advice::kEvict) (void)::posix_fadvise(fd_, static_cast<off_t>(begin), static_cast<off_t>(end - begin), POSIX_FADV_DONTNEED);
 }
 
 int64_t MappedFile::ResidentBytes(uint64_t offset, uint64_t length) const {
   if (!data_ || offset >= size_) return 0;
   const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   uint64_t begin = offset / page * page, end = std::min(size_, offset + length);
-  std::vector<unsigned char> in((end - begin + page - 1) / page);
-  if (::mincore(const_cast<uint8_t*>(data_) + begin, end - begin, in.data()) != 0) return -1;
+  unsigned char in[1024];
   int64_t pages = 0;
-  for (unsigned char c : in) pages += c & 1;
+  for (uint64_t at = begin; at < end; at += sizeof(in) * page) {
+    const uint64_t bytes = std::min(end - at, sizeof(in) * page);
+    if (::mincore(const_cast<uint8_t*>(data_) + at, bytes, in) != 0) return -1;
+    for (uint64_t i = 0; i < (bytes + page - 1) / page; ++i) pages += in[i] & 1;
+  }
   return pages * static_cast<int64_t>(page);
 }
 
