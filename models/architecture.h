@@ -23,6 +23,8 @@ struct EntryOptions {
   int64_t batch = 1;
   int64_t tokens = 1;          // capacity of T, new tokens per lane and call
   int64_t chunk = 1;           // the most tokens any plan of this session takes: sizes the state
+  // Encoder-decoders ("encode", "decode"): sequences read at once, the longest of them, and what the decoder's lanes have room for.
+  int64_t sources = 1, source_tokens = 1, positions = 1;
   enum class Logits { kAll, kLast, kTarget, kNone } logits = Logits::kAll;
   // Retrieval (RETRO's entry "retrieve"): neighbours of a chunk, and tokens of each; both size the state.
   int64_t neighbors = 0, neighbor_length = 0;

@@ -1,6 +1,6 @@
 #include "models/registry.h"
 
-#include <unordered_set>
+#include <unordered_map>
 
 #include "models/encoder.h"
 #include "models/gpt2.h"
@@ -8,13 +8,15 @@
 #include "models/performer.h"
 #include "models/reformer.h"
 #include "models/retro.h"
+#include "models/t5.h"
 #include "models/transformer_xl.h"
 
 namespace tern {
 
 std::span<const Architecture* const> Architectures() {
   static const Architecture* const kAll[] = {&kInfiniteFormer, &kTransformerXl, &kAlbert,    &kBert,     &kRoberta,
-                                             &kDistilBert,     &kGpt2,          &kRetro, &kPerformer, &kReformer};
+                                             &kDistilBert,     &kGpt2,          &kRetro, &kPerformer, &kReformer,
+                                             &kT5,             &kSwitch};
   return kAll;
 }
 
@@ -38,15 +40,22 @@ Result<const Architecture*> RecognizeArchitecture(const Json& foreign_config) {
 
 Result<std::vector<WeightSpec>> MakeManifest(const Network& network) {
   std::vector<WeightSpec> all;
-  std::unordered_set<std::string> seen;
+  std::unordered_map<std::string, size_t> seen;
   for (const std::string& entry : network.entries()) {
     Builder b;
     EntryOptions options;
     options.entry = entry;
     network.Build(options, b);
     TERN_RETURN_IF_ERROR(b.status());
-    for (const WeightSpec& w : b.graph().weights)
-      if (seen.insert(w.name).second) all.push_back(w);
+    for (const WeightSpec& w : b.graph().weights) {
+      auto [at, first] = seen.emplace(w.name, all.size());
+      if (first) {
+        all.push_back(w);
+      } else {  // one entry looks a tied table up, another multiplies by it
+        all[at->second].multiplied |= w.multiplied;
+        all[at->second].looked_up |= w.looked_up;
+      }
+    }
   }
   return all;
 }

@@ -8,6 +8,7 @@ std::string_view RoleName(Role role) {
     case Role::kMatrix: return "matrix";
     case Role::kTable: return "table";
     case Role::kExperts: return "experts";
+    case Role::kRouter: return "router";
   }
   return "?";
 }
@@ -188,11 +189,6 @@ Value Builder::AddPositions(Value x, Value table) {
   return AddOp_(AddPositionsOp{}, {x, table}, extent(x));
 }
 
-Value Builder::AttendCausal(int32_t state, Value q, const AttendCausalOp& attributes) {
-  Check(extent(q).cols == attributes.heads * attributes.head_width, "attend_causal", "q does not fit the heads");
-  return AddOp_(attributes, {q}, extent(q), state);
-}
-
 Value Builder::AddLookup(Value x, Value ids, Value table) {
   Use(table, false);
   Check(extent(table).cols == extent(x).cols, "add_lookup", "the table is not as wide as the model");
@@ -238,12 +234,56 @@ Value Builder::AttendMemory(int32_t state, const LongTermMemory& memory, Value q
   return AddOp_(AttendMemoryOp{memory}, {q, tables}, extent(q), state);
 }
 
-Value Builder::AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes) {
+Value Builder::AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes, Value bias) {
   Check(extent(q).cols == attributes.heads * attributes.head_width && extent(k) == extent(q) && extent(v) == extent(q), "attend_packed", "q, k and v do not fit the heads");
   std::vector<Value> in{q, k, v, starts};
   if (key_bias.valid()) in.push_back(key_bias);
+  if (attributes.bias.on) in.push_back(bias), CheckBias(bias, attributes.heads, attributes.bias);
   return AddOp_(attributes, std::move(in), extent(q));
 }
+
+void Builder::CheckBias(Value lines, int64_t heads, const RelativeBias& bias) {
+  Check(extent(lines) == Extent{heads, bias.most - bias.least + 1}, "relative bias", "the lines do not fit heads and distances");
+}
+
+Value Builder::AttendCausal(int32_t state, Value q, const AttendCausalOp& attributes, Value bias) {
+  Check(extent(q).cols == attributes.heads * attributes.head_width, "attend_causal", "q does not fit the heads");
+  std::vector<Value> in{q};
+  if (attributes.bias.on) in.push_back(bias), CheckBias(bias, attributes.heads, attributes.bias);
+  return AddOp_(attributes, std::move(in), extent(q), state);
+}
+
+void Builder::StoreKv(int32_t state, Value k, Value v, Value starts) {
+  const StateSpec& s = graph_.states[static_cast<size_t>(state)];
+  Check(extent(k).cols == s.heads * s.head_width && extent(v) == extent(k), "store_kv", "keys or values do not fit the state");
+  AddOp_(StoreKvOp{}, {k, v, starts}, {}, state);
+}
+
+Value Builder::AttendCross(int32_t state, Value q, Value lane_starts, Value source_lengths, const AttendCrossOp& attributes) {
+  Check(extent(q).cols == attributes.heads * attributes.head_width, "attend_cross", "q does not fit the heads");
+  return AddOp_(attributes, {q, lane_starts, source_lengths}, extent(q), state);
+}
+
+Value Builder::RelativeBiasLines(Value table, const RelativeBiasOp& op) {
+  Check(extent(table).rows == Dim(op.buckets), "relative_bias", "the table does not have a row per bucket");
+  return AddOp_(op, {table}, {extent(table).cols, (op.bidirectional ? 2 : 1) * op.max_distance + 1});
+}
+
+Value Builder::Experts(Value x, Value logits, Value wi, Value wo, Value starts, ExpertsOp op) {
+  Use(wi, true), Use(wo, true);
+  op.starts = starts.valid();
+  Check(extent(logits) == Extent{extent(x).rows, op.experts}, "experts", "there must be a logit per row and expert");
+  std::vector<Value> in{x, logits, wi, wo};
+  if (op.starts) in.push_back(starts);
+  return AddOp_(op, std::move(in), extent(x));
+}
+
+Value Builder::RmsNorm(Value x, Value gamma, float epsilon) {
+  Check(extent(gamma).cols == extent(x).cols, "rms_norm", "gamma does not fit");
+  return AddOp_(RmsNormOp{epsilon}, {x, gamma}, extent(x));
+}
+
+Value Builder::Scale(Value x, float factor) { return AddOp_(ScaleOp{factor}, {x}, extent(x)); }
 
 Value Builder::TakeRows(Value x, Value rows) { return AddOp_(TakeRowsOp{}, {x, rows}, {extent(rows).rows, extent(x).cols}); }
 

@@ -42,6 +42,9 @@ class Builder {
   Value Vector(std::string_view name, int64_t n) { return Weight(name, Shape{n}, Role::kVector); }
   Value Vector(std::string_view name, int64_t rows, int64_t n) { return Weight(name, Shape{rows, n}, Role::kVector); }
   Value Matrix(std::string_view name, int64_t out, int64_t in) { return Weight(name, Shape{out, in}, Role::kMatrix); }
+  // A matrix whose numbers decide rather than weigh: always f32.
+  Value Router(std::string_view name, int64_t out, int64_t in) { return Weight(name, Shape{out, in}, Role::kRouter); }
+  Value ExpertMatrices(std::string_view name, int64_t experts, int64_t out, int64_t in) { return Weight(name, Shape{experts, out, in}, Role::kExperts); }
   Value Table(std::string_view name, int64_t entries, int64_t width) { return Weight(name, Shape{entries, width}, Role::kTable); }
 
   // A vector outside of all scopes: one for the whole model.
@@ -63,7 +66,6 @@ class Builder {
   void AppendKv(int32_t state, Value k, Value v);
   Value AttendXl(int32_t state, Value q, Value u, Value v, Value positions, const AttendXlOp& attributes);
   Value AddPositions(Value x, Value table);
-  Value AttendCausal(int32_t state, Value q, const AttendCausalOp& attributes);
   Value AddLookup(Value x, Value ids, Value table);
   // The tables' parts: of an imported memory, else absent.
   Value MemoryTables(const LongTermMemory& memory, Value fit, Value update, Value samples, Value centers, Value widths);
@@ -73,8 +75,17 @@ class Builder {
   void UpdateMemory(int32_t state, const LongTermMemory& memory, Value tables, const MemoryWeights& weights);
   void RememberRows(int32_t state, const LongTermMemory& memory, Value x);
   Value AttendMemory(int32_t state, const LongTermMemory& memory, Value q, Value tables);
+  // `bias` (of both): RelativeBiasLines, if attributes.bias is on.
+  Value AttendCausal(int32_t state, Value q, const AttendCausalOp& attributes, Value bias = {});
   // key_bias may be absent.
-  Value AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes);
+  Value AttendPacked(Value q, Value k, Value v, Value starts, Value key_bias, const AttendPackedOp& attributes, Value bias = {});
+  void StoreKv(int32_t state, Value k, Value v, Value starts);
+  Value AttendCross(int32_t state, Value q, Value lane_starts, Value source_lengths, const AttendCrossOp& attributes);
+  Value RelativeBiasLines(Value table, const RelativeBiasOp& attributes);
+  // starts may be absent. wi, wo: Experts weights.
+  Value Experts(Value x, Value logits, Value wi, Value wo, Value starts, ExpertsOp attributes);
+  Value RmsNorm(Value x, Value gamma, float epsilon);
+  Value Scale(Value x, float factor);
   Value TakeRows(Value x, Value rows);
   Value MeanRows(Value x, Value starts, Dim sequences);
   Value Normalize(Value x, float epsilon = 1e-12f);
@@ -125,6 +136,7 @@ class Builder {
   Value AddOp_(OpSpec spec, std::vector<Value> inputs, Extent extent, int32_t state = -1, bool opaque = false);
   std::vector<Value> SoftmaxInputs(Value h, const std::vector<Cluster>& clusters, Value cluster_weight, Value cluster_bias, SoftmaxSpec* spec, int64_t* vocabulary);
   void Use(Value v, bool multiplied, bool int8 = false);  // int8: the op has a form for weights of eight bits
+  void CheckBias(Value lines, int64_t heads, const RelativeBias& bias);
   bool Check(bool condition, std::string_view op, std::string_view what);
 
   Graph graph_;

@@ -56,13 +56,24 @@ struct Coster {
     const StateSpec& s = g.states[static_cast<size_t>(op.state)];
     return {4 * Rows(0) * static_cast<double>(s.slots * a.heads * a.head_width), 0};
   }
-  Cost operator()(const MulOp&) const { return {}; }
   Cost operator()(const ClampedRmsNormOp&) const { return {}; }
   Cost operator()(const ResidualOp&) const { return {}; }
   Cost operator()(const OnePlusOp&) const { return {}; }
   Cost operator()(const RotaryTableOp&) const { return {}; }
   Cost operator()(const RotaryOp&) const { return {}; }
   Cost operator()(const KeepChunkOp&) const { return {}; }
+  Cost operator()(const AttendCausalOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
+  Cost operator()(const AttendCrossOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
+  // Every row takes one expert; at most as many experts are read as there are rows.
+  Cost operator()(const ExpertsOp& e) const {
+    const double one = 2 * static_cast<double>(e.inner) * Cols(0);
+    return {2 * Rows(0) * one, 4 * one * std::min(Rows(0), static_cast<double>(e.experts))};
+  }
+  Cost operator()(const StoreKvOp&) const { return {}; }
+  Cost operator()(const RelativeBiasOp&) const { return {}; }
+  Cost operator()(const RmsNormOp&) const { return {}; }
+  Cost operator()(const ScaleOp&) const { return {}; }
+  Cost operator()(const MulOp&) const { return {}; }
   Cost operator()(const TakeRowsOp&) const { return {}; }
   Cost operator()(const MeanRowsOp&) const { return {}; }
   Cost operator()(const NormalizeOp&) const { return {}; }

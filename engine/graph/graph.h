@@ -45,6 +45,7 @@ enum class Role : uint8_t {
   kMatrix,   // [out, in], multiplied: panels
   kTable,    // [entries, width], rows looked up
   kExperts,  // [E, out, in], one expert is one range
+  kRouter,   // [out, in], multiplied, never of another type than f32
 };
 std::string_view RoleName(Role role);
 
@@ -66,6 +67,8 @@ struct StateSpec {
   // A key/value ring for attention: `heads` heads of `head_width` per lane (one lane per sequence of the batch), `slots` positions each.
   // The bytes follow from the kernels' layout and are asked for at plan time.
   int64_t lanes = 0, heads = 0, head_width = 0, slots = 0;
+  // Instead of a ring per lane: pages of 16 positions that lanes share until one of them writes (KvPages in engine/runtime/kv_pages.h).
+  bool paged = false;
   int64_t keep = 0;       // rows that stay visible behind the newest (KeepLast: mem_len)
   int64_t initial = 0;    // rows that are there at the start, all equal to `initial_row`
   int32_t initial_row = -1;  // value [1, 2 * heads * head_width], keys then values; -1: zeros

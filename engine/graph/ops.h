@@ -16,6 +16,12 @@ namespace tern {
 
 enum class Activation : uint8_t { kNone, kRelu, kGelu, kGeluNew, kSilu, kTanh };
 
+// Distances d = key - query that a line of biases covers, from `least` to `most`; beyond an end the end's value holds.
+struct RelativeBias {
+  bool on = false;
+  int64_t least = 0, most = 0;
+};
+
 // ids [r, 1] i32, then per cluster: table [n_c, d_c] and, if projected, projection [D, d_c] -> [r, D] = scale * table_c[id - start_c] (. projection_c^T).
 // Clusters split the vocabulary in order (adaptive input); one cluster is a plain embedding.
 struct EmbedOp {
@@ -37,6 +43,18 @@ struct LayerNormOp {
   static constexpr std::string_view kName = "layer_norm";
   bool residual = false;
   float epsilon = 1e-5f;
+};
+
+// x [r, D], gamma [D] -> x / sqrt(mean(x^2) + epsilon) * gamma
+struct RmsNormOp {
+  static constexpr std::string_view kName = "rms_norm";
+  float epsilon = 1e-6f;
+};
+
+// x -> factor * x
+struct ScaleOp {
+  static constexpr std::string_view kName = "scale";
+  float factor = 1;
 };
 
 // a, b [r, D] -> a + b
@@ -98,18 +116,56 @@ struct AttendMemoryOp {
 };
 
 // q [B*T, A] and the state's keys and values -> [B*T, A]: softmax attention of each token to itself and all before it in its segment.
+// With `bias` a second input: the lines of a RelativeBiasOp.
 struct AttendCausalOp {
   static constexpr std::string_view kName = "attend_causal";
   int64_t batch = 1, heads = 1, head_width = 1;
   float scale = 1;
+  RelativeBias bias = {};
 };
 
 // q, k, v [r, A], starts [S+1, 1] i32 (row s of the batch is rows starts[s] .. starts[s+1]-1), key_bias [r, 1]? -> [r, A].
 // Softmax attention within each sequence of a batch that is packed without padding; a key with bias -inf is there as a query only.
+// With `bias` a last input: the lines of a RelativeBiasOp, added by distance.
 struct AttendPackedOp {
   static constexpr std::string_view kName = "attend_packed";
   int64_t heads = 1, head_width = 1;
   int64_t longest = 0;  // no sequence has more rows
+  float scale = 0;      // 0: 1 / sqrt(Dh)
+  RelativeBias bias = {};
+};
+
+// k, v [n, A], starts [S+1, 1] i32 -> the state: sequence s of the packed rows fills lane s from position 0
+struct StoreKvOp {
+  static constexpr std::string_view kName = "store_kv";
+};
+
+// q [B*T, A], lane_starts [S+1, 1] i32, source_lengths [S, 1] i32 and the state -> [B*T, A]: attention of lanes lane_starts[s] .. lane_starts[s+1]-1
+// (beams of one source) over all source_lengths[s] keys of the state's lane s.
+struct AttendCrossOp {
+  static constexpr std::string_view kName = "attend_cross";
+  int64_t batch = 1, heads = 1, head_width = 1;
+  float scale = 0;  // 0: 1 / sqrt(Dh)
+};
+
+// table [NB, H] -> [H, n]: a line per head of the bias at each distance, as RelativeBias says (T5: Raffel et al. 2020)
+struct RelativeBiasOp {
+  static constexpr std::string_view kName = "relative_bias";
+  int64_t buckets = 32, max_distance = 128;
+  bool bidirectional = true;
+};
+
+// x [r, D], logits [r, E], wi [E, F, D], wo [E, D, F], starts [S+1, 1] i32? -> [r, D]. Top-1 mixture of experts (Switch Transformer, Fedus et al. 2021):
+// p = softmax(logits), e = argmax p (the lowest on ties), y = p_e . wo_e act(wi_e x). Of each row of the batch (sequence of `starts`, or one of `batch`
+// lanes of equal length) an expert takes the first `capacity` tokens; what a later one gets is the policy's: nothing (kZero), p_e . x (kClone), or
+// there is no limit (kNone).
+enum class CapacityPolicy : uint8_t { kZero, kClone, kNone };
+struct ExpertsOp {
+  static constexpr std::string_view kName = "experts";
+  int64_t experts = 1, inner = 1, capacity = 64, batch = 1;
+  CapacityPolicy policy = CapacityPolicy::kZero;
+  Activation activation = Activation::kRelu;
+  bool starts = false;
 };
 
 // x [r, D], rows [n, 1] i32 -> [n, D]
@@ -377,7 +433,13 @@ using OpSpec = std::variant<
     DrawRotationsOp,
     LshAttentionOp,
     ChunkedFeedForwardOp,
-    CutRowsOp
+    CutRowsOp,
+    RmsNormOp,
+    ScaleOp,
+    StoreKvOp,
+    AttendCrossOp,
+    RelativeBiasOp,
+    ExpertsOp
 >;
 // clang-format on
 

@@ -15,7 +15,10 @@ size_t At(int32_t i) { return static_cast<size_t>(i); }
 // Inputs whose storage the op may overwrite with its output, best first: element- and row-wise ops read a place before they write it.
 std::vector<int32_t> InPlaceInputs(const Op& op) {
   if (std::holds_alternative<AddOp>(op.spec)) return {op.inputs[0], op.inputs[1]};
-  if (std::holds_alternative<NormalizeOp>(op.spec) || std::holds_alternative<AddPositionsOp>(op.spec) || std::holds_alternative<AddLookupOp>(op.spec) || std::holds_alternative<GainOp>(op.spec)) return {op.inputs[0]};
+  if (std::holds_alternative<MulOp>(op.spec)) return {op.inputs[0], op.inputs[1]};
+  if (std::holds_alternative<NormalizeOp>(op.spec) || std::holds_alternative<AddPositionsOp>(op.spec) || std::holds_alternative<GainOp>(op.spec) || std::holds_alternative<AddLookupOp>(op.spec) ||
+      std::holds_alternative<RmsNormOp>(op.spec) || std::holds_alternative<ScaleOp>(op.spec))
+    return {op.inputs[0]};
   if (auto* windows = std::get_if<LocalWindowsOp>(&op.spec)) return windows->based ? std::vector<int32_t>{op.inputs.back()} : std::vector<int32_t>{};
   // A local query is read once, before its output is written.
   if (std::holds_alternative<LocalAttentionOp>(op.spec)) return {op.inputs[0]};

@@ -41,7 +41,7 @@ Result<Target> ParseType(const std::string& name) {
 }
 
 bool Chosen(const WeightSpec& w) {
-  return w.role != Role::kVector;
+  return w.role != Role::kVector && w.role != Role::kRouter;
 }  // follows --type
 
 // The type of a weight in a q8 file. Eight bits for what most bytes and operations are: tables, and matrices whose ops
@@ -441,6 +441,7 @@ std::vector<TensorSpec> StoredAs(const WeightSpec& weight, DType type) {
           {Str(weight.name, ".", e), Str(scope, ".", e), type, Layout::kPanel16, {weight.shape[1], weight.shape[2]}});
     return out;
   }
+  if (weight.role == Role::kRouter) type = DType::f32;
   const bool panels = weight.multiplied && weight.shape.rank() == 2;
   const Layout rows = type == DType::i8 ? Layout::kRowsQ8 : Layout::kRows;
   return {{weight.name, "", type, panels ? Layout::kPanel16 : rows, weight.shape}};

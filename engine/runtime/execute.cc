@@ -79,6 +79,14 @@ struct ScratchOf {
     return carve.bytes() + std::max(Product(4, most), Product(6, most));
   }
   int64_t operator()(const AxialEmbedOp&) const { return RoundUp(in(1).extent.cols, 16) * 4 * threads; }
+  int64_t operator()(const AttendCrossOp& a) const {
+    return AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32) * threads;
+  }
+  int64_t operator()(const ExpertsOp& e) const {
+    const auto experts = model.Experts(in(2).name);
+    return ExpertsScratchBytes(e, g.Capacity(in(0).extent.rows), in(0).extent.cols,
+                               experts.empty() ? DType::f32 : experts[0].record->type, threads);
+  }
   template <typename Other>
   int64_t operator()(const Other&) const {  // the others need none
     return 0;
@@ -130,7 +138,9 @@ PlanQueries QueriesFor(const Model& model, int threads) {
               auto bytes = CheckedMul(s.lanes, s.elements);
               return bytes && *bytes < (int64_t{1} << 60) ? *bytes * 4 : INT64_MAX;
             }
-            auto heads = CheckedMul(s.lanes, s.heads);
+            auto heads = s.paged ? std::optional<int64_t>(s.heads) : CheckedMul(s.lanes, s.heads);
+            auto positions = CheckedMul(s.lanes, s.slots + 16);
+            if (s.paged && (!positions || *positions > (int64_t{1} << 32))) return INT64_MAX;
             // Bounded before the kernels' own arithmetic: 2^40 floats are refused by the planner anyway.
             if (!heads || s.slots > (int64_t{1} << 32) || *heads > (int64_t{1} << 32) || s.head_width > (1 << 20))
               return INT64_MAX;
@@ -157,6 +167,7 @@ void Executor::Resolve(uint8_t* run_arena, uint8_t* constant_arena) {
     o.stride = base.extent.cols;
     if (base.kind == ValueKind::kWeight) {
       o.weight = model_.Find(base.name);
+      o.experts = model_.Experts(base.name);
       o.data = const_cast<uint8_t*>(static_cast<const uint8_t*>(o.weight.data));  // ops never write a weight
     } else if (plan_.kept[v]) {
       o.data = constants_ + plan_.offset[v];

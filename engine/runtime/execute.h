@@ -1,6 +1,6 @@
 // Execution of a plan: op after op, each splitting its rows, panels or heads with the gang. The only place where graph and kernels meet.
 //
-// execute_linear.cc, execute_attention.cc and execute_softmax.cc hold one function per op; execute.cc resolves operands and calls them.
+// execute_linear.cc, execute_attention.cc, execute_cross.cc, execute_experts.cc and execute_softmax.cc hold one function per op; execute.cc resolves operands and calls them.
 #pragma once
 
 #include <array>
@@ -21,6 +21,7 @@ struct Operand {
   uint8_t* data = nullptr;
   int64_t rows = 0, cols = 0, stride = 0;
   BoundWeight weight;
+  std::span<const BoundWeight> experts;  // of a weight that is one matrix per expert
 
   float* f32() const { return reinterpret_cast<float*>(data); }
   const int32_t* i32() const { return reinterpret_cast<const int32_t*>(data); }
@@ -47,6 +48,9 @@ struct RunContext {
   int64_t segment_previous = 0;  // positions of the segment before it
   int64_t segment_index = 0;     // segments before it
   const int32_t* sticky_bins = nullptr;  // draws to be replayed [updates, layers, batch, samples], or null
+
+  const int32_t* pages = nullptr;  // of paged states: [lanes, pages_per_lane], see kv_pages.h
+  int64_t pages_per_lane = 0;
 
   int64_t tokens() const { return lengths[0]; }
 };
@@ -101,9 +105,12 @@ PlanQueries QueriesFor(const Model& model, int threads);
 // Scratch of a softmax op at capacity; `type_of` tells how a weight input is stored.
 int64_t SoftmaxScratchBytes(const Graph& g, const Op& op, const SoftmaxSpec& spec, bool target, int threads, const std::function<DType(size_t input)>& type_of);
 
-// Bytes of one head of one lane in a ring state, and of the whole state.
+// Bytes of one head of one lane in a ring state; of one head of all lanes in a paged one.
 int64_t KvHeadBytes(const StateSpec& s);
-KvPanels KvHead(const StateSpec& s, uint8_t* state, int64_t lane, int64_t head);
+// `run` names the pages of paged states; null for rings.
+KvPanels KvHead(const StateSpec& s, uint8_t* state, int64_t lane, int64_t head, const RunContext* run = nullptr);
+// Copies one page of a paged state, all heads.
+void CopyKvPage(const StateSpec& s, uint8_t* state, int32_t from, int32_t to);
 // Writes what a state starts with: a ring's initial rows, each `initial_row` ([2 * H * Dh] keys then values, or null for zeros); zeros into a plain array.
 void ResetState(const StateSpec& s, uint8_t* state, const float* initial_row);
 
@@ -174,6 +181,14 @@ void LookUpRow(const KernelTable& kernels, const BoundWeight& table, int64_t id,
 // Scratch of Reformer's ops for padded sequences of `length` and `rows` rows.
 int64_t LocalScratchBytes(const LocalAttentionOp& op, int64_t length, int threads);
 int64_t LshOpScratchBytes(const LshSpec& spec, int64_t length, int threads);
+void Execute(const RmsNormOp& op, const OpCall& call);
+void Execute(const ScaleOp& op, const OpCall& call);
+void Execute(const StoreKvOp& op, const OpCall& call);
+void Execute(const AttendCrossOp& op, const OpCall& call);
+void Execute(const RelativeBiasOp& op, const OpCall& call);
+void Execute(const ExpertsOp& op, const OpCall& call);
+// Scratch of the experts at `rows` rows of width `width`.
+int64_t ExpertsScratchBytes(const ExpertsOp& op, int64_t rows, int64_t width, DType type, int threads);
 
 // y[rows, N] = act(x W^T + bias), split over the gang by panels (and rows where panels are few). Bits do not depend on the split.
 // scratch: MatMulScratchBytes of at least these rows.

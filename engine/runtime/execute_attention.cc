@@ -12,6 +12,9 @@ namespace {
 // A ring holds the kept rows and one chunk; the attention kernel wants 15 slots more, so that a panel is never new and old at once.
 int64_t RingPositions(const StateSpec& s) { return RoundUp(s.slots + 15, 16); }
 
+// Room for every page of every lane: what is needed when none are shared.
+int64_t PooledPositions(const StateSpec& s) { return s.lanes * RoundUp(s.slots, 16); }
+
 // Query blocks per (lane, head): a function of shapes alone.
 struct Split {
   int64_t block, blocks, heads, lanes;
@@ -24,10 +27,27 @@ Split SplitQueries(int64_t tokens, int64_t heads, int64_t lanes) {
 
 }  // namespace
 
-int64_t KvHeadBytes(const StateSpec& s) { return KvBytes(RingPositions(s), s.head_width, s.head_width, DType::f32); }
+int64_t KvHeadBytes(const StateSpec& s) { return KvBytes(s.paged ? PooledPositions(s) : RingPositions(s), s.head_width, s.head_width, DType::f32); }
 
-KvPanels KvHead(const StateSpec& s, uint8_t* state, int64_t lane, int64_t head) {
+KvPanels KvHead(const StateSpec& s, uint8_t* state, int64_t lane, int64_t head, const RunContext* run) {
+  if (s.paged) {
+    KvPanels kv = MakeKvPanels(state + head * KvHeadBytes(s), PooledPositions(s), s.head_width, s.head_width, DType::f32);
+    kv.n_panels = run->pages_per_lane;
+    kv.pages = run->pages + lane * run->pages_per_lane;
+    return kv;
+  }
   return MakeKvPanels(state + (lane * s.heads + head) * KvHeadBytes(s), RingPositions(s), s.head_width, s.head_width, DType::f32);
+}
+
+void CopyKvPage(const StateSpec& s, uint8_t* state, int32_t from, int32_t to) {
+  for (int64_t head = 0; head < s.heads; ++head) {
+    const KvPanels kv = MakeKvPanels(state + head * KvHeadBytes(s), PooledPositions(s), s.head_width, s.head_width, DType::f32);
+    for (auto [base, width] : {std::pair{kv.k, kv.dh}, std::pair{kv.v, RoundUp(kv.dv, 16)}}) {
+      const size_t bytes = static_cast<size_t>(width) * 16 * sizeof(float);
+      uint8_t* at = static_cast<uint8_t*>(base);
+      std::memcpy(at + static_cast<size_t>(to) * bytes, at + static_cast<size_t>(from) * bytes, bytes);
+    }
+  }
 }
 
 void ResetState(const StateSpec& s, uint8_t* state, const float* row) {
@@ -52,7 +72,7 @@ void Execute(const AppendKvOp&, const OpCall& call) {
   call.run.gang->For(s.lanes * s.heads, [&](int64_t i, int) {
     const int64_t lane = i / s.heads, head = i % s.heads;
     const int64_t row = lane * call.run.tokens(), column = head * s.head_width;
-    AppendKv(KvHead(s, call.state_data(), lane, head), call.run.position, call.run.tokens(), k.f32() + row * k.stride + column, k.stride,
+    AppendKv(KvHead(s, call.state_data(), lane, head, &call.run), call.run.position, call.run.tokens(), k.f32() + row * k.stride + column, k.stride,
              v.f32() + row * v.stride + column, v.stride);
   });
 }
@@ -104,8 +124,12 @@ void Execute(const AttendCausalOp& op, const OpCall& call) {
     a.out = out.f32() + lane * tokens * out.stride + column, a.out_stride = out.stride;
     a.n_tokens = tokens;
     a.q_position = call.run.position;
-    a.kv = KvHead(s, call.state_data(), lane, head);
+    a.kv = KvHead(s, call.state_data(), lane, head, &call.run);
     a.scale = op.scale;
+    if (op.bias.on) {
+      const Operand& lines = call.in(1);
+      a.relative_bias = lines.f32() + head * lines.stride, a.relative_min = op.bias.least, a.relative_max = op.bias.most;
+    }
     a.first_key = call.run.segment_begin;
     a.last_key = call.run.position + tokens - 1;
     a.causal = true;
@@ -115,7 +139,9 @@ void Execute(const AttendCausalOp& op, const OpCall& call) {
 
 void Execute(const AttendPackedOp& op, const OpCall& call) {
   const Operand &q = call.in(0), &k = call.in(1), &v = call.in(2), &starts = call.in(3), &out = call.out();
-  const float* key_bias = call.op.inputs.size() > 4 ? call.in(4).f32() : nullptr;  // null also if the caller bound nothing
+  const size_t key_inputs = call.op.inputs.size() - (op.bias.on ? 1 : 0);
+  const float* key_bias = key_inputs > 4 ? call.in(4).f32() : nullptr;  // null also if the caller bound nothing
+  const Operand* lines = op.bias.on ? &call.in(key_inputs) : nullptr;
   const int64_t longest = std::min(op.longest, call.plan.graph.Capacity(call.plan.graph.values[static_cast<size_t>(call.op.inputs[0])].extent.rows));
   const int64_t kv_bytes = KvBytes(longest, op.head_width, op.head_width, DType::f32);
   const int64_t per_worker = RoundUp(kv_bytes + AttentionWorkspaceBytes(op.head_width, op.head_width, DType::f32), 64);
@@ -132,7 +158,8 @@ void Execute(const AttendPackedOp& op, const OpCall& call) {
     a.q = q.f32() + row * q.stride + column, a.q_stride = q.stride;
     a.out = out.f32() + row * out.stride + column, a.out_stride = out.stride;
     a.n_tokens = length;
-    a.scale = 1.0f / std::sqrt(static_cast<float>(op.head_width));
+    a.scale = op.scale != 0 ? op.scale : 1.0f / std::sqrt(static_cast<float>(op.head_width));
+    if (lines) a.relative_bias = lines->f32() + i % op.heads * lines->stride, a.relative_min = op.bias.least, a.relative_max = op.bias.most;
     a.last_key = length - 1;
     a.key_bias = key_bias ? key_bias + row : nullptr;
     const int64_t block = AttentionBlockTokens(length, 1);

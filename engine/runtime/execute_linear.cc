@@ -213,6 +213,17 @@ void Execute(const AddOp&, const OpCall& call) {
   ForRows(call, out.rows, [&](int64_t r) { call.kernels().add(a.f32() + r * a.stride, b.f32() + r * b.stride, out.cols, out.f32() + r * out.stride); });
 }
 
+void Execute(const RmsNormOp& op, const OpCall& call) {
+  const Operand &x = call.in(0), &out = call.out();
+  const float* gamma = call.in(1).f32();
+  ForRows(call, out.rows, [&](int64_t r) { call.kernels().rms_norm(x.f32() + r * x.stride, nullptr, gamma, op.epsilon, out.cols, nullptr, out.f32() + r * out.stride); });
+}
+
+void Execute(const ScaleOp& op, const OpCall& call) {
+  const Operand &x = call.in(0), &out = call.out();
+  ForRows(call, out.rows, [&](int64_t r) { call.kernels().scale(x.f32() + r * x.stride, op.factor, out.cols, out.f32() + r * out.stride); });
+}
+
 void Execute(const MulOp&, const OpCall& call) {
   const Operand &a = call.in(0), &b = call.in(1), &out = call.out();
   ForRows(call, out.rows, [&](int64_t r) { call.kernels().mul(a.f32() + r * a.stride, b.f32() + r * b.stride, out.cols, out.f32() + r * out.stride); });

@@ -67,6 +67,8 @@ Result<std::vector<NamedTensor>> Forward(std::shared_ptr<const Model> model, con
     return ForwardPerformer(model, *performer, inputs, options);
   if (const auto* infinite = dynamic_cast<const InfiniteFormerNetwork*>(&model->network()))
     return ForwardInfiniteFormer(model, *infinite, inputs, options);
+  if (const auto* pair = dynamic_cast<const EncoderDecoderNetwork*>(&model->network()))
+    return ForwardEncoderDecoder(model, *pair, inputs, options);
   return ForwardDecoder(std::move(model), inputs, options);
 }
 

@@ -10,6 +10,7 @@
 #include "models/infinite_former.h"
 #include "models/performer.h"
 #include "models/reformer.h"
+#include "models/t5.h"
 
 namespace tern {
 
@@ -37,6 +38,12 @@ Result<std::vector<NamedTensor>> ForwardReformer(std::shared_ptr<const Model> mo
 // The infinity-former: every piece is a segment; token_type_ids are cut like input_ids, sticky_bins are replayed.
 Result<std::vector<NamedTensor>> ForwardInfiniteFormer(std::shared_ptr<const Model> model, const InfiniteFormerNetwork& network,
                                                        const std::vector<NamedInput>& inputs, const ForwardOptions& options);
+// input_ids, attention_mask [B, S] and decoder_input_ids [B, T] -> encoder_last_hidden_state [B, S, D] (zeros where the mask is), logits [B, T, V]; with
+// options.generate also greedy_ids and beamK_ids [B, longest] (i64), filled with padding.
+Result<std::vector<NamedTensor>> ForwardEncoderDecoder(std::shared_ptr<const Model> model,
+                                                       const EncoderDecoderNetwork& network,
+                                                       const std::vector<NamedInput>& inputs,
+                                                       const ForwardOptions& options);
 Result<std::vector<NamedTensor>> ForwardDecoder(std::shared_ptr<const Model> model,
                                                 const std::vector<NamedInput>& inputs, const ForwardOptions& options,
                                                 const RetrievalOptions& retrieval = {});

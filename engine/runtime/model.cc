@@ -2,6 +2,8 @@
 
 #include <unordered_set>
 
+#include "engine/runtime/convert.h"
+
 namespace tern {
 
 Result<std::shared_ptr<const Model>> Model::Open(const std::string& path, const ModelOptions& options) {
@@ -26,6 +28,7 @@ Result<std::shared_ptr<const Model>> Model::Open(const std::string& path, const 
   }
 
   if (Status s = m->Bind(); !s.ok()) return std::move(s).File(path);
+  TERN_RETURN_IF_ERROR(m->AddExperts(options));
 
   for (const BlobRecord& blob : m->file_->blobs()) {
     if (blob.name != "tokenizer") continue;
@@ -71,15 +74,47 @@ Status Model::Bind() {
   TERN_ASSIGN(std::vector<WeightSpec> manifest, MakeManifest(*network_));
   std::unordered_set<std::string_view> wanted;
   for (const WeightSpec& w : manifest) {
-    wanted.insert(w.name);
-    const TensorRecord* r = file_->Find(w.name);
-    if (!r) return Malformed("a tensor of this architecture is missing").Where(Str("tensor '", w.name, "'")).Hint("Convert the model again");
-    if (!(r->shape == w.shape)) return Malformed("a tensor has the wrong shape").Where(Str("tensor '", w.name, "'")).Got(r->shape, w.shape);
-    if (Status fits = CheckStorage(w, *r, file_->data(*r)); !fits.ok()) return std::move(fits).Where(Str("tensor '", w.name, "'"));
-    weight_bytes_ += static_cast<int64_t>(r->bytes);
+    for (const TensorSpec& piece : StoredAs(w, DType::f32)) {
+      const TensorRecord* r = file_->Find(piece.name);
+      if (!r) return Malformed("a tensor of this architecture is missing").Where(Str("tensor '", piece.name, "'")).Hint("Convert the model again");
+      wanted.insert(r->name);
+      if (!(r->shape == piece.shape)) return Malformed("a tensor has the wrong shape").Where(Str("tensor '", r->name, "'")).Got(r->shape, piece.shape);
+      if (Status fits = CheckStorage(w, *r, file_->data(*r)); !fits.ok()) return std::move(fits).Where(Str("tensor '", r->name, "'"));
+      if (w.role == Role::kExperts) {
+        std::vector<BoundWeight>& experts = experts_[w.name];
+        experts.push_back({r, file_->data(*r)});
+        if (r->type != experts[0].record->type) return Malformed("the experts of a layer have different types").Where(Str("tensor '", r->name, "'")).Got(DTypeName(r->type), DTypeName(experts[0].record->type));
+        if (r->group != piece.group) return Malformed("an expert lies apart from its group").Where(Str("tensor '", r->name, "'")).Got(Str("'", Printable(r->group), "'"), Str("'", piece.group, "'"));
+        expert_bytes_ += static_cast<int64_t>(r->bytes);
+      }
+      weight_bytes_ += static_cast<int64_t>(r->bytes);
+    }
   }
   for (const TensorRecord& r : file_->tensors())
     if (!wanted.contains(r.name)) return Malformed("a tensor that this architecture does not have").Where(Str("tensor '", Printable(r.name), "'"));
+  return {};
+}
+
+// The matrices of one scope ("decoder.layers.1.experts": wi and wo) are one layer of experts, in the order of the manifest.
+Status Model::AddExperts(const ModelOptions& options) {
+  if (experts_.empty()) {
+    if (options.expert_memory > 0 || options.prefetch) return UsageError("the model has no experts: --expert-memory and --prefetch are for mixtures of experts").File(file_->path());
+    return {};
+  }
+  pager_ = std::make_unique<ExpertPager>(file_, ExpertPager::Options{options.expert_memory, options.prefetch});
+  TERN_ASSIGN(std::vector<WeightSpec> manifest, MakeManifest(*network_));
+  std::unordered_map<std::string, int32_t> layers;
+  for (const WeightSpec& w : manifest) {
+    if (w.role != Role::kExperts) continue;
+    const std::string scope = w.name.substr(0, w.name.rfind('.'));
+    std::vector<BoundWeight>& experts = experts_[w.name];
+    if (!layers.contains(scope)) {
+      std::vector<std::string> groups;
+      for (const BoundWeight& e : experts) groups.push_back(e.record->group);
+      TERN_ASSIGN(layers[scope], pager_->AddLayer(w.name.substr(0, w.name.find('.')), groups));
+    }
+    for (BoundWeight& e : experts) e.layer = layers[scope];
+  }
   return {};
 }
 
@@ -87,6 +122,11 @@ Result<const Tokenizer*> Model::NeedTokenizer() const {
   if (!tokenizer_)
     return Malformed("the model has no tokenizer, so it cannot take text").File(file_->path()).Hint("Convert it again from a folder that holds its tokenizer files");
   return tokenizer_.get();
+}
+
+std::span<const BoundWeight> Model::Experts(const std::string& name) const {
+  auto it = experts_.find(name);
+  return it == experts_.end() ? std::span<const BoundWeight>{} : std::span<const BoundWeight>(it->second);
 }
 
 BoundWeight Model::Find(const std::string& name) const {

@@ -14,6 +14,7 @@
 #include "engine/kernels/attention.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/packed.h"
+#include "engine/runtime/expert_pager.h"
 #include "formats/model_file.h"
 #include "formats/tokenizer.h"
 #include "models/registry.h"
@@ -23,6 +24,8 @@ namespace tern {
 struct ModelOptions {
   std::vector<std::pair<std::string, std::string>> settings;  // run-time settings of the network: {"mem_len", "640"}
   bool verify = false;                                        // check every digest before use
+  int64_t expert_memory = 0;  // bytes of experts that may be resident (mixtures of experts); 0: no bound
+  bool prefetch = false;      // experts of the previous token are asked for ahead of the router
   std::string target;                                         // kernels: avx512, avx2, baseline; empty: TERN_TARGET, else the best there is
   LogSink log;
 };
@@ -31,6 +34,7 @@ struct ModelOptions {
 struct BoundWeight {
   const TensorRecord* record = nullptr;
   const void* data = nullptr;
+  int32_t layer = -1;  // of an expert: its layer at the pager
 };
 
 class Model {
@@ -50,7 +54,12 @@ class Model {
   // kMalformed that says how to get one.
   Result<const Tokenizer*> NeedTokenizer() const;
   BoundWeight Find(const std::string& name) const;
+  // The matrices of a weight that is one per expert, in order; empty for any other.
+  std::span<const BoundWeight> Experts(const std::string& name) const;
   int64_t weight_bytes() const { return weight_bytes_; }
+  int64_t expert_bytes() const { return expert_bytes_; }  // of weight_bytes, those of experts
+  // Null if the model has no experts. What it does changes no result, so a shared model stays as it is.
+  ExpertPager* pager() const { return pager_.get(); }
 
   // Constants of a plan (position tables), computed by the first session that needs this key and shared from then on. `make` fills `bytes` bytes.
   template <class Make>
@@ -68,13 +77,16 @@ class Model {
  private:
   Model() = default;
   Status Bind();
+  Status AddExperts(const ModelOptions& options);
 
   std::shared_ptr<const ModelFile> file_;
   std::shared_ptr<const Network> network_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   const KernelTable* kernels_ = nullptr;
   const AttentionKernels* attention_ = nullptr;
-  int64_t weight_bytes_ = 0;
+  int64_t weight_bytes_ = 0, expert_bytes_ = 0;
+  std::unique_ptr<ExpertPager> pager_;
+  std::unordered_map<std::string, std::vector<BoundWeight>> experts_;
   mutable std::mutex constants_mutex_;
   mutable std::unordered_map<std::string, std::weak_ptr<const Region>> constants_;
 };

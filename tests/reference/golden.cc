@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 
 #include "engine/base/dtype.h"
 #include "engine/base/file.h"
@@ -33,6 +34,17 @@ double GoldenCase::Tolerance(const std::string& output) const {
   const Json& t = meta["tolerance"];
   if (t.is_number()) return t.get<double>();
   return (t.contains(output) ? t[output] : t["*"]).get<double>();
+}
+
+void GoldenCase::Generation(int64_t* new_tokens, std::vector<int64_t>* beams) const {
+  if (!meta.contains("args")) return;
+  const auto args = meta["args"].get<std::vector<std::string>>();
+  for (size_t i = 0; i + 1 < args.size(); ++i) {
+    if (args[i] == "--generate") *new_tokens = std::stoll(args[i + 1]);
+    if (args[i] != "--beams") continue;
+    std::stringstream list(args[i + 1]);
+    for (std::string k; std::getline(list, k, ',');) beams->push_back(std::stoll(k));
+  }
 }
 
 std::vector<int64_t> GoldenCase::Chunks() const { return meta.contains("chunks") ? meta["chunks"].get<std::vector<int64_t>>() : std::vector<int64_t>(); }
@@ -75,7 +87,10 @@ std::string CompareGolden(const GoldenCase& golden, const std::string& output, c
   if (!want) return Str("nothing was recorded for ", output);
   if (!(got.shape == want->shape)) return Str(output, ": shape ", got.shape, ", expected ", want->shape);
   // "mask": an input whose shape (or its leading axes merged into one) is that of the output's leading axes.
-  const ConstTensor* mask = golden.meta.contains("mask") && golden.meta["mask"].is_string() ? golden.inputs.Find(golden.meta["mask"].get<std::string>()) : nullptr;
+  // An object names the outputs that it holds for.
+  const Json rule = golden.meta.value("mask", Json());
+  const Json named = rule.is_object() ? rule.value(output, Json()) : rule;
+  const ConstTensor* mask = named.is_string() ? golden.inputs.Find(named.get<std::string>()) : nullptr;
   int64_t per_place = 0;  // numbers of the output behind one number of the mask; 0: no mask
   if (mask) {
     const int64_t places = mask->shape.elements();

@@ -17,6 +17,8 @@ struct GoldenCase {
 
   double Tolerance(const std::string& output) const;
   std::vector<int64_t> Chunks() const;
+  // What "args" say of --generate and --beams; left as it is without.
+  void Generation(int64_t* new_tokens, std::vector<int64_t>* beams) const;
 };
 
 // All cases below tests/golden/<family>, by name.

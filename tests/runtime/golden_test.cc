@@ -22,6 +22,7 @@ std::vector<NamedTensor> RunCase(const GoldenCase& golden, const std::string& mo
   ForwardOptions forward;
   forward.chunks = chunks;
   forward.threads = threads;
+  golden.Generation(&forward.generate, &forward.beams);
   auto out = Forward(*model, inputs, forward);
   REQUIRE_MESSAGE(out.ok(), golden.name << ": " << out.status().message());
   return std::move(out).value();
@@ -73,6 +74,12 @@ TEST_CASE("gpt2: golden cases, whole and with cached steps") { RunFamily("gpt2")
 TEST_CASE("retro: golden cases of the dialects, whole and in pieces") { RunFamily("retro"); }
 TEST_CASE("reformer: golden cases of every head, whole and decoded token by token") { RunFamily("reformer"); }
 TEST_CASE("bert, roberta, distilbert: golden cases") { RunFamily("bert"); }
+
+TEST_CASE("t5: golden cases, greedy and with beams") { RunFamily("t5"); }
+TEST_CASE("switch: golden cases under both capacity policies") {
+  RunFamily("switch-zero");
+  RunFamily("switch");
+}
 
 TEST_CASE("transformer-xl: with same_length the way a text is cut changes nothing but rounding") {
   auto cases = LoadGoldenCases(TERN_SOURCE_DIR, "transformer-xl");
