@@ -1,7 +1,7 @@
 // tern bench decode: greedy decoding, one token after another, exactly as many as asked for.
 #include <algorithm>
 
-#include "tools/bench_model.h"
+#include "tools/bench_encoder_decoder.h"
 
 namespace tern {
 namespace {
@@ -11,19 +11,21 @@ class BenchDecode : public Command {
   void Declare(Arguments& args) override {
     args.File("MODEL", &path_, "a .tern file");
     args.Heading("Work");
-    args.Path("--prompt-ids", &prompt_, "a safetensors file: input_ids [B, T], fed before the first new token").Required();
+    args.Path("--prompt-ids", &prompt_, "a safetensors file: input_ids [B, T], fed before the first new token; an encoder-decoder's source").Required();
     args.Integer("--new-tokens", &new_tokens_, 1, 1 << 20, "tokens per repeat; exactly so many, an end symbol is ignored");
-    args.Integer("--beams", &beams_, 1, 64, "beams; decoder-only models take 1 (greedy)");
+    args.Integer("--beams", &beams_, 1, 64, "beams of an encoder-decoder; decoder-only models take 1 (greedy)");
     args.Set(&settings_);
     flags_.Declare(args);
   }
 
   Status Run(Console& console) override {
-    if (beams_ != 1) return UsageError("beam search is not measured on decoder-only models").Where("--beams").Got(beams_, 1);
     TERN_ASSIGN(Safetensors file, Safetensors::Open(prompt_));
     TERN_ASSIGN(Ids ids, ReadIds(file, prompt_, "input_ids"));
     const int64_t begin_ns = NowNs();
     TERN_ASSIGN(auto model, OpenModel(path_, settings_, console));
+    if (dynamic_cast<const EncoderDecoderNetwork*>(&model->network()))
+      return BenchEncoderDecoder(model, {"bench decode", std::move(ids), {}, {}, new_tokens_, beams_, static_cast<double>(begin_ns)}, flags_, console);
+    if (beams_ != 1) return UsageError("beam search is not measured on decoder-only models").Where("--beams").Got(beams_, 1);
     SessionOptions options;
     options.threads = static_cast<int>(flags_.threads), options.batch = ids.batch, options.cancel = &console.cancel();
     const SegmentRule rule = model->network().segments();

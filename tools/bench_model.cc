@@ -1,6 +1,8 @@
 // tern bench model: a whole model on given ids: a decoder whole or in chunks that carry the state, an encoder on a batch.
 #include "tools/bench_model.h"
 
+#include "tools/bench_encoder_decoder.h"
+
 #include <algorithm>
 
 #include "engine/graph/cost.h"
@@ -102,6 +104,19 @@ class BenchModel : public Command {
     TERN_ASSIGN(ids_, ReadIds(file, inputs_, "input_ids"));
     begin_ns_ = NowNs();
     TERN_ASSIGN(auto model, OpenModel(path_, settings_, console));
+    if (dynamic_cast<const EncoderDecoderNetwork*>(&model->network())) {
+      if (!chunks_.empty()) return UsageError("an encoder-decoder takes its sequence whole").Where("--chunks");
+      EncoderDecoderWork work{"bench model", ids_, {}, {}, 0, 1, static_cast<double>(begin_ns_)};
+      if (file.Find("attention_mask")) {
+        TERN_ASSIGN(work.mask, ReadIds(file, inputs_, "attention_mask"));
+      }
+      if (file.Find("decoder_input_ids")) {
+        TERN_ASSIGN(work.decoder_ids, ReadIds(file, inputs_, "decoder_input_ids"));
+      }
+      if (work.mask.values.size() % work.ids.values.size() != 0) return Malformed("differs from input_ids in shape").File(inputs_).Where("attention_mask");
+      if (work.decoder_ids.tokens > 0 && work.decoder_ids.batch != ids_.batch) return Malformed("has another batch than input_ids").File(inputs_).Where("decoder_input_ids");
+      return BenchEncoderDecoder(model, work, flags_, console);
+    }
     const bool encoder = dynamic_cast<const EncoderNetwork*>(&model->network()) != nullptr;
     return encoder ? Encode(file, model, console) : Feed(file, model, console);
   }

@@ -28,6 +28,7 @@ class Inspect : public Command {
       stored_ += t.shape.elements();
     }
     TERN_ASSIGN(used_, CountUsed(model->network()));
+    TERN_RETURN_IF_ERROR(CountExperts(*model));
     if (console.json) PrintJson(console, *model);
     else Print(console, *model);
     return {};
@@ -54,6 +55,19 @@ class Inspect : public Command {
     return most;
   }
 
+  // Every token passes one expert of each layer.
+  Status CountExperts(const Model& model) {
+    TERN_ASSIGN(std::vector<WeightSpec> manifest, MakeManifest(model.network()));
+    experts_.active = stored_;
+    for (const WeightSpec& w : manifest) {
+      if (w.role != Role::kExperts) continue;
+      experts_.layers += w.name.ends_with(".wi"), experts_.per_layer = w.shape[0];
+      experts_.active -= w.shape.elements() / w.shape[0] * (w.shape[0] - 1);
+    }
+    if (experts_.layers > 0) experts_.bytes = model.expert_bytes() / (experts_.layers * experts_.per_layer);
+    return {};
+  }
+
   void Print(Console& console, const Model& model) const {
     const ModelFile& file = model.file();
     std::string out = console.Bold(Printable(model_, 4096)) + "\n";
@@ -62,6 +76,7 @@ class Inspect : public Command {
     };
     line("architecture", file.architecture());
     line("parameters", Str(WithCommas(stored_), " stored, ", WithCommas(used_), " used"));
+    if (model.pager()) line("experts", Str(WithCommas(experts_.layers), " layers of ", WithCommas(experts_.per_layer), ", one ", HumanBytes(experts_.bytes), "; ", WithCommas(experts_.active), " parameters active per token"));
     line("file", Str(HumanBytes(static_cast<int64_t>(file.file_bytes())), ", version ", file.version(), ", digest ", HexDigest(file.digest())));
     for (const auto& [type, total] : types_)
       line(type, Str(WithCommas(total.tensors), " tensors, ", WithCommas(total.elements), " numbers, ", HumanBytes(static_cast<int64_t>(total.bytes))));
@@ -119,6 +134,8 @@ class Inspect : public Command {
     if (const Tokenizer* t = model.tokenizer()) out["tokenizer"] = {{"kind", t->kind()}, {"vocab_size", t->vocab_size()}, {"bytes", TokenizerBytes(file)}};
     for (const char* key : {"license", "provenance", "settings"})
       if (auto it = file.metadata().find(key); it != file.metadata().end()) out[key] = *it;
+    if (model.pager())
+      out["experts"] = {{"layers", experts_.layers}, {"per_layer", experts_.per_layer}, {"bytes_each", experts_.bytes}, {"active_parameters", experts_.active}};
     if (tensors_) {
       Json list = Json::array();
       for (const TensorRecord& t : file.tensors()) {
@@ -138,6 +155,9 @@ class Inspect : public Command {
   bool tensors_ = false;
   std::map<std::string, TypeTotal> types_;
   int64_t stored_ = 0, used_ = 0;
+  struct {
+    int64_t layers = 0, per_layer = 0, bytes = 0, active = 0;
+  } experts_;
 };
 
 }  // namespace

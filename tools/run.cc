@@ -1,8 +1,9 @@
-// tern run: generates text from a decoder, as it comes; interactive when a person types.
+// tern run: generates text from a decoder, or the answer of an encoder-decoder to a text, as it comes; interactive when a person types.
 #include "engine/runtime/generate.h"
 #include "tools/input.h"
 #include "tools/model_options.h"
 #include "tools/retrieval_flags.h"
+#include "tools/text_to_text.h"
 
 namespace tern {
 namespace {
@@ -18,12 +19,14 @@ class RunVerb : public Command {
     args.Flag("--ignore-eos", &generate_.ignore_eos, "go on after the end symbol");
     args.Flag("--stats", &stats_, "say how long it took and what memory it needs (stderr)");
     args.Heading("Sampling");
-    args.Real("--temperature", &sampler_.temperature, 0, 100, "0: always the most likely token");
+    args.Real("--temperature", &temperature_, 0, 100, "0: always the most likely token; text to text starts from 0, other models from 0.8");
     args.Integer("--top-k", &sampler_.top_k, 0, 1 << 30, "only the K most likely tokens; 0: all").ValueName("K");
     args.Real("--top-p", &sampler_.top_p, 1e-6, 1, "only the most likely tokens that together reach P");
     args.Real("--min-p", &sampler_.min_p, 0, 1, "only tokens at least P times as likely as the most likely");
     args.Real("--repetition-penalty", &sampler_.repetition_penalty, 0.01, 100, "above 1: recent tokens become less likely");
     args.Integer("--seed", &seed_, 0, INT64_MAX, "the same seed gives the same text").ValueName("N");
+    args.Heading("Text to text (encoder-decoders)");
+    beams_.Declare(args);
     args.Heading("Conversation");
     args.Path("--save-state", &save_state_, "keep the conversation in this file at the end");
     args.Path("--load-state", &load_state_, "go on with a conversation that was kept");
@@ -31,8 +34,12 @@ class RunVerb : public Command {
 
   Status Run(Console& console) override {
     sampler_.seed = static_cast<uint64_t>(seed_);
-    TERN_RETURN_IF_ERROR(CheckSamplerOptions(sampler_));
     TERN_ASSIGN(auto model, model_.Open(console));
+    const bool pair = dynamic_cast<const EncoderDecoderNetwork*>(&model->network()) != nullptr;
+    sampler_.temperature = temperature_.value_or(pair ? 0.0 : 0.8);
+    TERN_RETURN_IF_ERROR(CheckSamplerOptions(sampler_));
+    if (pair) return Pair(model, console);
+    if (beams_.given()) return UsageError("beam search is for encoder-decoders").File(model_.path).Got(model->network().architecture(), "t5 or switch");
     TERN_ASSIGN(tokenizer_, model->NeedTokenizer());
     SessionOptions options;
     options.threads = static_cast<int>(model_.threads);
@@ -61,6 +68,58 @@ class RunVerb : public Command {
   }
 
  private:
+  // Text to text: one source, or one a line from a person.
+  Status Pair(const std::shared_ptr<const Model>& model, Console& console) {
+    if (load_state_ || save_state_) return UsageError("an encoder-decoder holds no conversation: --load-state and --save-state are for decoders");
+    if (!generate_.stop.empty()) return UsageError("--stop is for decoders; an encoder-decoder ends by its end symbol");
+    if (beams_.beams > 1 && temperature_ && *temperature_ > 0) return UsageError("--beams and --temperature do not go together");
+    Seq2seqOptions options;
+    options.new_tokens = generate_.new_tokens, options.ignore_eos = generate_.ignore_eos, options.sampler = sampler_;
+    beams_.Into(&options);
+    TERN_ASSIGN(auto answerer, TextToText::Create(model, static_cast<int>(model_.threads), beams_.beams, options, &console.cancel()));
+    TERN_ASSIGN(auto input, TextInput::Open(prompt_, console));
+    if (!input->is_terminal()) {
+      std::string source;
+      TERN_RETURN_IF_ERROR(input->Document(&source).status());
+      return PairAnswer(*answerer, source, console);
+    }
+    std::string line;
+    while (console.ok()) {
+      TERN_ASSIGN(bool more, input->Line(&line));
+      if (!more) break;
+      TERN_RETURN_IF_ERROR(PairAnswer(*answerer, line, console));
+    }
+    return {};
+  }
+
+  Status PairAnswer(TextToText& answerer, const std::string& source, Console& console) {
+    auto listener = [&](std::string_view piece) {
+      console.Print(piece), console.Flush();
+      return console.ok();
+    };
+    TERN_ASSIGN(TextToText::Answer a, answerer.Run(source, console.json ? std::function<bool(std::string_view)>() : listener));
+    const Model& model = answerer.session().model();
+    const double rate = a.seconds > 0 ? static_cast<double>(a.ids.size()) / a.seconds : 0;
+    const char* end = a.cancelled ? "cancelled" : a.ended ? "eos" : "length";
+    if (console.json) {
+      Json j = {{"text", a.text}, {"ids", a.ids}, {"source_tokens", a.source_tokens}, {"end", end}, {"seconds", a.seconds}, {"tokens_per_second", rate}};
+      if (beams_.beams > 1) j["score"] = a.score;
+      if (model.pager()) j["experts"] = ExpertJson(model);
+      console.PrintJson(j);
+    } else {
+      console.Print("\n");
+    }
+    if (stats_) {
+      const MemoryUse& m = answerer.session().memory();
+      console.Note(Str("source ", a.source_tokens, " tokens, ", a.ids.size(), " new, ", Fixed(rate, 1), " tokens/s with the source; ends by ", end));
+      console.Note(Str("memory: weights ", HumanBytes(m.weights), ", tables ", HumanBytes(m.constants), ", state ", HumanBytes(m.state), ", arena ", HumanBytes(m.arena), "; ",
+                       answerer.session().threads(), " threads"));
+      if (model.pager()) console.Note(ExpertSummary(model));
+    }
+    if (a.cancelled) return {Code::kCancelled, "cancelled"};
+    return {};
+  }
+
   // Line by line with a person. Ctrl-C stops the answer that is being written; a second one leaves.
   Status Talk(Conversation& conversation, TextInput& input, Console& console) {
     talking_ = true;
@@ -120,6 +179,8 @@ class RunVerb : public Command {
   std::optional<std::string> prompt_, save_state_, load_state_;
   GenerateOptions generate_;
   SamplerOptions sampler_{0.8, 0, 0.95};
+  std::optional<double> temperature_;
+  BeamFlags beams_;
   int64_t seed_ = 0;
   bool stats_ = false, talking_ = false;
   const Tokenizer* tokenizer_ = nullptr;
@@ -128,7 +189,7 @@ class RunVerb : public Command {
 
 }  // namespace
 
-extern const Verb kRun = {"run", "Models", "generate text from a prompt", "tern run books.tern 'It was a dark night, and' --new-tokens 100\ntern run books.tern --temperature 0 < prompt.txt",
+extern const Verb kRun = {"run", "Models", "generate text from a prompt", "tern run books.tern 'It was a dark night, and' --new-tokens 100\ntern run books.tern --temperature 0 < prompt.txt\ntern run t5.tern 'translate English to German: The house is small.' --beams 4",
                           Make<RunVerb>};
 
 }  // namespace tern

@@ -5,6 +5,7 @@
 
 #include "engine/base/file.h"
 #include "engine/runtime/memory_view.h"
+#include "engine/runtime/seq2seq.h"
 #include "tools/input.h"
 #include "tools/model_options.h"
 #include "tools/retrieval_flags.h"
@@ -31,6 +32,8 @@ class ScoreVerb : public Command {
     model_.Declare(args);
     retrieval_.Declare(args);
     args.Input("TEXT", &text_, "a file, - for standard input, or the text itself");
+    args.Text("--source", &source_, "of an encoder-decoder: the text it reads").ValueName("TEXT");
+    args.Text("--target", &target_, "of an encoder-decoder: the text whose likelihood is asked for").ValueName("TEXT");
     args.Flag("--per-line", &per_line_, "score every line on its own, from an empty memory");
     args.Integer("--chunk", &chunk_, 1, 1 << 20, "tokens fed at once").ValueName("N");
     args.Flag("--stats", &stats_, "also say what the model's long-term memory holds (infinity-former)");
@@ -44,6 +47,11 @@ class ScoreVerb : public Command {
     if (window_) more = {{"mem_len", "0"}};
     TERN_ASSIGN(auto model, model_.Open(console, more));
     TERN_ASSIGN(tokenizer_, model->NeedTokenizer());
+    const bool pair = dynamic_cast<const EncoderDecoderNetwork*>(&model->network()) != nullptr;
+    if (pair != (source_ && target_) || (source_ || target_) != pair)
+      return UsageError(pair ? "an encoder-decoder scores a target given a source" : "--source and --target are for encoder-decoders").File(model_.path).Hint(
+          pair ? "Give both --source TEXT and --target TEXT" : "Give the text itself");
+    if (pair) return Pair(model, console);
     SessionOptions options;
     options.threads = static_cast<int>(model_.threads);
     options.plans = {{window_ ? *window_ : chunk_.value_or(model->network().preferred_chunk()), LogitsMode::kTarget}};
@@ -63,6 +71,28 @@ class ScoreVerb : public Command {
   }
 
  private:
+  Status Pair(const std::shared_ptr<const Model>& model, Console& console) {
+    if (text_ || per_line_ || window_) return UsageError("with --source and --target there is no other text to score");
+    std::vector<int32_t> source, target;
+    TERN_RETURN_IF_ERROR(tokenizer_->EncodeIds(*source_, true, &source));
+    TERN_RETURN_IF_ERROR(tokenizer_->EncodeIds(*target_, true, &target));
+    EncoderDecoderOptions options;
+    options.threads = static_cast<int>(model_.threads), options.positions = static_cast<int64_t>(target.size()), options.cancel = &console.cancel();
+    TERN_ASSIGN(auto session, EncoderDecoderSession::Create(model, options));
+    const int64_t start = NowNs();
+    TERN_ASSIGN(TargetScore scored, ScoreTarget(*session, EncoderInput{source}, target));
+    Score s;
+    s.tokens = s.scored = scored.tokens, s.nll = scored.nll;
+    if (!console.json) {
+      Report(s, static_cast<int64_t>(target_->size()), static_cast<double>(NowNs() - start) * 1e-9, console);
+      return {};
+    }
+    Json j = ScoreJson(s, static_cast<int64_t>(target_->size()), static_cast<double>(NowNs() - start) * 1e-9);
+    j["source_tokens"] = source.size(), j["log_probs"] = scored.log_probs, j["ids"] = target;
+    console.PrintJson(j);
+    return {};
+  }
+
   // One document after the other (records of a .jsonl, else the whole input); memory starts empty at each, the figures are of all.
   Status Whole(TextInput& input, Console& console) {
     Progress progress(console, "scoring", input.total_bytes(), "B");
@@ -179,7 +209,7 @@ class ScoreVerb : public Command {
   ModelFlags model_;
   RetrievalFlags retrieval_;
   std::unique_ptr<Retriever> retriever_;  // outlives the session
-  std::optional<std::string> text_;
+  std::optional<std::string> text_, source_, target_;
   bool per_line_ = false, stats_ = false;
   std::optional<std::string> svg_;
   std::optional<MemoryStats> memory_;
@@ -190,7 +220,7 @@ class ScoreVerb : public Command {
 
 }  // namespace
 
-extern const Verb kScore = {"score", "Models", "log-likelihood and perplexity of a text of any length", "tern score books.tern book.txt --json\ntern score books.tern lines.txt --per-line\ntern score infinite.tern book.txt --stats --svg past.svg",
+extern const Verb kScore = {"score", "Models", "log-likelihood and perplexity of a text of any length", "tern score books.tern book.txt --json\ntern score books.tern lines.txt --per-line\ntern score t5.tern --source 'translate English to German: yes' --target ja\ntern score infinite.tern book.txt --stats --svg past.svg",
                             Make<ScoreVerb>};
 
 }  // namespace tern

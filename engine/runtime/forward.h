@@ -14,8 +14,6 @@ struct ForwardOptions {
   std::vector<int64_t> beams;   // for which numbers of beams; empty: 1
   int threads = 0;
   bool trace = false;           // also the inner values (hidden_states.N)
-  int64_t generate = 0;         // > 0: also the ids that so many decoding steps give (greedy_ids, beamK_ids)
-  std::vector<int64_t> beams;   // for which numbers of beams; empty: 1
   const CancelToken* cancel = nullptr;
 };
 

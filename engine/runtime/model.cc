@@ -56,7 +56,7 @@ Status CheckStorage(const WeightSpec& w, const TensorRecord& r, const void* data
   const bool q8 = r.type == DType::i8;
   const Layout expected = w.multiplied ? Layout::kPanel16 : q8 && w.role != Role::kVector ? Layout::kRowsQ8 : Layout::kRows;
   if (r.layout != expected) return Malformed("a tensor has the wrong layout").Got(LayoutName(r.layout), LayoutName(expected));
-  const bool half = r.type == DType::f16 || r.type == DType::bf16, vector = w.role == Role::kVector;
+  const bool half = r.type == DType::f16 || r.type == DType::bf16, vector = w.role == Role::kVector || w.role == Role::kRouter;
   if (r.type != DType::f32 && (vector || !(half || (q8 && !w.no_int8))))
     return Malformed("a tensor has a type it cannot have").Got(DTypeName(r.type), vector ? "f32" : w.no_int8 ? "f32, f16 or bf16" : "f32, f16, bf16 or i8");
   if (!q8 || !w.multiplied) return {};
