@@ -1,5 +1,6 @@
 #include "engine/runtime/model.h"
 
+#include <algorithm>
 #include <unordered_set>
 
 #include "engine/runtime/convert.h"
@@ -95,6 +96,13 @@ Status Model::Bind() {
   return {};
 }
 
+uint64_t Model::DenseBytes() const {
+  uint64_t end = file_->file_bytes();
+  for (const TensorRecord& r : file_->tensors())
+    if (!r.group.empty()) end = std::min(end, r.offset);
+  return end;
+}
+
 // The matrices of one scope ("decoder.layers.1.experts": wi and wo) are one layer of experts, in the order of the manifest.
 Status Model::AddExperts(const ModelOptions& options) {
   if (experts_.empty()) {
@@ -115,6 +123,8 @@ Status Model::AddExperts(const ModelOptions& options) {
     }
     for (BoundWeight& e : experts) e.layer = layers[scope];
   }
+  // All else is needed soon. Asked for exactly: a page fault there would read around itself, into the first experts.
+  if (file_->mapped()) file_->mapped()->Advise(MappedFile::Advice::kWillNeed, 0, DenseBytes());
   return {};
 }
 

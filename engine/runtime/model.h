@@ -78,6 +78,7 @@ class Model {
   Model() = default;
   Status Bind();
   Status AddExperts(const ModelOptions& options);
+  uint64_t DenseBytes() const;  // what lies before the first group
 
   std::shared_ptr<const ModelFile> file_;
   std::shared_ptr<const Network> network_;
