@@ -15,13 +15,16 @@ Result<Chunker> Chunker::Create(const Tokenizer& tokenizer, int64_t tokens, std:
 }
 
 Status Chunker::Add(std::string_view text) {
+  if (text.size() > kMostBytes) return UsageError("a stretch of a document is too long").Got(Str(text.size(), " bytes"), Str("at most ", kMostBytes)).Hint("Break the text into lines or records");
   EncodeOptions options;
   options.special_tokens = false, options.offsets = true, options.max_length = INT32_MAX;
   TERN_ASSIGN(Encoding e, tokenizer_->Encode(text, options));
   const bool bytes = tokenizer_->kind() == "spm";
   size_t at = 0, begin = 0;  // byte of the code point that is reached; of the text not yet taken
   int64_t point = 0;
-  for (const TextSpan& span : e.offsets) {
+  for (size_t i = 0; i < e.offsets.size(); ++i) {
+    if (!e.attention_mask.empty() && e.attention_mask[i] == 0) continue;  // a tokenizer.json may pad
+    const TextSpan& span = e.offsets[i];
     if (bytes) at = std::clamp(static_cast<size_t>(std::max<int64_t>(span.begin, 0)), at, text.size());
     for (; !bytes && point < span.begin && at < text.size(); ++point)
       for (++at; at < text.size() && (static_cast<uint8_t>(text[at]) & 0xc0) == 0x80;) ++at;
@@ -35,6 +38,11 @@ Status Chunker::Add(std::string_view text) {
     ++count_;
   }
   pending_ += text.substr(begin);
+  if (pending_.size() <= kMostBytes) return {};
+  if (count_ == 0) return Malformed("a document goes on without a token").Got(Str(pending_.size(), " bytes"), Str("at most ", kMostBytes));
+  TERN_RETURN_IF_ERROR(emit_(std::move(pending_)));
+  pending_.clear();
+  count_ = 0;
   return {};
 }
 

@@ -15,7 +15,10 @@ class Chunker {
   // kUsage if the tokenizer cannot say where its tokens stand. `emit` gets each chunk in order.
   static Result<Chunker> Create(const Tokenizer& tokenizer, int64_t tokens, std::function<Status(std::string chunk)> emit);
 
-  // The next stretch of the document (a line, a record): tokenized on its own, at most 64 MB. UTF-8.
+  static constexpr size_t kMostBytes = size_t{64} << 20;
+
+  // The next stretch of the document (a line, a record), UTF-8: tokenized on its own. kUsage above kMostBytes. A chunk that has grown beyond kMostBytes ends
+  // with its stretch although it is not full, so that none is longer than two of them; kMalformed if so much text has no token.
   Status Add(std::string_view text);
   // The document ends: what is left becomes a shorter chunk. A document without tokens has no chunk.
   Status EndDocument();
