@@ -56,10 +56,13 @@ Status WriteBlock(const std::string& path, const BlockContent& c, Gang* gang) {
   std::vector<Block::ChunkEntry> chunks;
   std::vector<Block::DocumentEntry> documents;
   for (const auto& chunk : c.chunks) {
+    if (chunk.payload.size() > UINT32_MAX || static_cast<int64_t>(payload.size() + chunk.payload.size()) > kMostBytes)
+      return UsageError("a chunk is too long for a block").File(path).Where(Str("chunk ", chunks.size())).Got(Str(chunk.payload.size(), " bytes"), Str("at most ", UINT32_MAX));
     chunks.push_back({payload.size(), static_cast<uint32_t>(chunk.payload.size()), static_cast<uint32_t>(chunk.document - c.first_document)});
     payload += chunk.payload;
   }
   for (const DocumentRecord& d : c.documents) {
+    if (d.source.size() > UINT32_MAX || d.id.size() > UINT32_MAX) return UsageError("the name of a document is too long for a block").File(path);
     documents.push_back({names.size(), static_cast<uint32_t>(d.source.size()), static_cast<uint32_t>(d.id.size()), static_cast<uint64_t>(d.position), static_cast<uint64_t>(d.first_chunk)});
     names += d.source + d.id;
   }

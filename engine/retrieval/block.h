@@ -52,7 +52,7 @@ struct BlockContent {
   std::vector<float> vectors;             // [chunks, dim]
 };
 
-// Writes through a temporary; the same content gives the same bytes. kNumeric for a vector that is not finite.
+// Writes through a temporary; the same content gives the same bytes. kUsage for a text of 4 GB or more, kNumeric for a vector that is not finite.
 Status WriteBlock(const std::string& path, const BlockContent& content, Gang* gang);
 
 // A block as it lies in the file. Immutable; thread-safe.

@@ -110,6 +110,14 @@ Result<MegatronDataset> MegatronDataset::Open(const std::string& path) {
 
 Result<std::vector<int32_t>> MegatronDataset::Document(int64_t document) const {
   std::vector<int32_t> out;
+  // Each sequence lies within the .bin file; several that lie upon each other could still make a document larger than it.
+  const int64_t most = static_cast<int64_t>(bin_.size()) / TypeBytes(type_);
+  int64_t total = 0;
+  for (int64_t s = At<int64_t>(borders_, document); s < At<int64_t>(borders_, document + 1); ++s) {
+    total += At<int32_t>(lengths_, s);
+    if (total > most) return Malformed("a document is longer than the .bin file").Where(Str("document ", document)).Got(Str("more than ", most, " tokens"), Str("at most ", most));
+  }
+  out.reserve(static_cast<size_t>(total));
   for (int64_t s = At<int64_t>(borders_, document); s < At<int64_t>(borders_, document + 1); ++s) {
     const uint8_t* data = bin_.data() + At<int64_t>(offsets_, s);
     for (int64_t i = 0; i < At<int32_t>(lengths_, s); ++i) {

@@ -41,7 +41,7 @@ class MegatronDataset {
   static Result<MegatronDataset> Parse(std::span<const uint8_t> idx, std::span<const uint8_t> bin);
 
   int64_t documents() const { return documents_; }
-  // All sequences of a document joined. kMalformed for an id that does not fit 32 bits.
+  // All sequences of a document joined. kMalformed for an id that does not fit 32 bits, or more tokens than the file holds.
   Result<std::vector<int32_t>> Document(int64_t document) const;
 
  private:

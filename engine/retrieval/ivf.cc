@@ -309,6 +309,8 @@ Result<std::shared_ptr<const IvfIndex>> IvfIndex::Parse(std::span<const uint8_t>
     if (id < 0 || id >= static_cast<int64_t>(rows) || seen[static_cast<size_t>(id)]) return Malformed("an id is out of range or stands twice").Got(id, Str("0 to ", rows - 1));
     seen[static_cast<size_t>(id)] = true;
   }
+  for (float c : x->centroids_)
+    if (!std::isfinite(c)) return Malformed("a centroid is no number");
   for (float s : x->squares_)
     if (!(s >= 0) || !std::isfinite(s)) return Malformed("the length of a vector is no number");
   const DType dtype = x->type_ == VectorType::kQ8 ? DType::i8 : DType::f32;

@@ -12,6 +12,8 @@ class TensorSource : public NeighborSource {
   static Result<TensorSource> Create(const ConstTensor& t, int64_t vocab_size) {
     if (t.shape.rank() != 4 || t.shape[2] < 1 || t.shape[3] < 1)
       return UsageError("an input has the wrong shape").Where("input 'retrieved'").Got(t.shape, "[batch, chunks, neighbours, tokens]");
+    if (t.shape[2] > 1024 || t.shape[3] > (1 << 20))
+      return UsageError("there are too many neighbours, or they are too long").Where("input 'retrieved'").Got(t.shape, "at most 1024 neighbours of 1048576 tokens");
     TensorSource s;
     s.batch_ = t.shape[0], s.chunks_ = t.shape[1], s.size_ = t.shape[2] * t.shape[3];
     ConstTensor flat = t;
