@@ -49,8 +49,15 @@ Json SettingsJson(const DatabaseSettings& s) {
           {"embedder_digest", s.embedder_digest}};
 }
 
+// What blocks of one database have in common.
+Json IdentityJson(const DatabaseSettings& s) {
+  Json j = SettingsJson(s);
+  j.erase("embedder");
+  return j;
+}
+
 uint64_t MakerOf(const DatabaseSettings& s) {
-  const std::string text = DumpJson(SettingsJson(s));
+  const std::string text = DumpJson(IdentityJson(s));
   return Xxh3({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
 }
 
@@ -87,18 +94,31 @@ Result<Json> ReadManifest(const std::string& folder) {
   if (!j.is_object() || !j.contains("format") || j["format"] != kFormat) return Malformed("this is no manifest of a retrieval database").File(path);
   if (!j.contains("version") || j["version"] != kVersion) return Malformed("the database was written by another release").File(path);
   if (!j.contains("digest") || j["digest"] != Hex(DigestOf(j))) return Status(Code::kDigest, "the digest of the manifest differs").File(path);
-  if (!j.contains("blocks") || !j["blocks"].is_array() || static_cast<int64_t>(j["blocks"].size()) > kMostBlocks || !j.contains("settings") || !j["settings"].is_object() || !j.contains("sources"))
+  if (!j.contains("blocks") || !j["blocks"].is_array() || static_cast<int64_t>(j["blocks"].size()) > kMostBlocks || !j.contains("settings") || !j["settings"].is_object() || !j.contains("sources") || !j["sources"].is_array())
     return Malformed("blocks, sources or settings are missing").File(path);
   return json;
 }
 
 constexpr const char* kListsName = "/lists.tivf";
 
+// Held as long as it lives. It is the lock of an output that is never written: it goes with the process.
+Result<FileWriter> Lock(const std::string& folder, const std::string& name = "lock") {
+  auto lock = FileWriter::Create(folder + "/" + name);
+  if (!lock.ok()) return Status(lock.status()).File(folder).Hint("Another process may be writing to this database: wait for it to end");
+  return lock;
+}
+
 Status WriteManifest(const std::string& folder, Json manifest) {
   manifest["digest"] = Hex(DigestOf(manifest));
   TERN_ASSIGN(FileWriter w, FileWriter::Create(folder + "/manifest.json"));
   TERN_RETURN_IF_ERROR(w.Write(DumpJson(manifest) + "\n"));
   return w.Commit();
+}
+
+Status AmendLocked(const std::string& folder, const Json& members) {
+  TERN_ASSIGN(Json manifest, ReadManifest(folder));
+  manifest.update(members);
+  return WriteManifest(folder, std::move(manifest));
 }
 
 double Recall(const std::vector<SearchHit>& truth, const std::vector<SearchHit>& got, int64_t k) {
@@ -111,13 +131,14 @@ double Recall(const std::vector<SearchHit>& truth, const std::vector<SearchHit>&
 }  // namespace
 
 Status AmendManifest(const std::string& folder, const Json& members) {
-  TERN_ASSIGN(Json manifest, ReadManifest(folder));
-  manifest.update(members);
-  return WriteManifest(folder, std::move(manifest));
+  TERN_ASSIGN(FileWriter lock, Lock(folder));
+  return AmendLocked(folder, members);
 }
 
 Result<ListsReport> BuildLists(const std::string& folder, const IvfOptions& wanted, double recall, Gang* gang) {
-  TERN_ASSIGN(auto d, Database::Open(folder));
+  TERN_RETURN_IF_ERROR(ReadManifest(folder).status());
+  TERN_ASSIGN(FileWriter lock, Lock(folder));
+  TERN_ASSIGN(auto d, Database::Open(folder, Database::Lists::kIgnore));
   IvfOptions options = wanted;
   options.metric = d->settings().metric;
   const int64_t dim = d->settings().dim, n = d->chunks();
@@ -142,7 +163,7 @@ Result<ListsReport> BuildLists(const std::string& folder, const IvfOptions& want
     if (report.recall >= recall || report.nprobe == report.lists) break;
   }
   TERN_RETURN_IF_ERROR(index->Save(folder + kListsName));
-  TERN_RETURN_IF_ERROR(AmendManifest(folder, {{"lists", {{"count", report.lists}, {"nprobe", report.nprobe}, {"recall_at_10", report.recall}}}}));
+  TERN_RETURN_IF_ERROR(AmendLocked(folder, {{"lists", {{"count", report.lists}, {"nprobe", report.nprobe}, {"recall_at_10", report.recall}}}}));
   return report;
 }
 
@@ -152,7 +173,7 @@ Result<std::vector<SearchHit>> Database::Find(std::span<const float> queries, Se
   return lists_->Find(vectors_, queries, nprobe > 0 ? nprobe : nprobe_, options, gang);
 }
 
-Result<std::shared_ptr<const Database>> Database::Open(const std::string& folder) {
+Result<std::shared_ptr<const Database>> Database::Open(const std::string& folder, Lists use) {
   std::shared_ptr<Database> d(new Database());
   d->folder_ = folder;
   TERN_ASSIGN(d->manifest_, ReadManifest(folder));
@@ -176,7 +197,7 @@ Result<std::shared_ptr<const Database>> Database::Open(const std::string& folder
     if (::stat(path.c_str(), &s) == 0) d->file_bytes_ += s.st_size;
     d->blocks_.push_back(std::move(block));
   }
-  if (d->manifest_.contains("lists")) {
+  if (use == Lists::kUse && d->manifest_.contains("lists")) {
     const Json& lists = d->manifest_["lists"];
     TERN_ASSIGN(d->lists_, IvfIndex::Open(folder + kListsName));
     const bool good = lists.is_object() && lists.contains("nprobe") && lists["nprobe"].is_number_integer() && lists["nprobe"] >= 1 && lists["nprobe"] <= d->lists_->lists();
@@ -236,13 +257,14 @@ Result<DatabaseWriter> DatabaseWriter::Create(const std::string& folder, const D
   w.folder_ = folder, w.settings_ = settings, w.embed_ = std::move(embed), w.gang_ = gang;
   if (settings.block_chunks < 1 || settings.block_chunks > (1 << 20)) return UsageError("the chunks of a block are out of range").Got(settings.block_chunks, Str("1 to ", 1 << 20));
   if (mode == Mode::kAppend) {
-    TERN_ASSIGN(auto old, Database::Open(folder));
+    TERN_RETURN_IF_ERROR(ReadManifest(folder).status());
+    TERN_ASSIGN(w.lock_, Lock(folder));
+    TERN_ASSIGN(auto old, Database::Open(folder, Database::Lists::kIgnore));
     TERN_RETURN_IF_ERROR(old->Verify());
-    if (SettingsJson(old->settings()) != SettingsJson(settings)) return UsageError("the database was made with other settings, or another embedder").File(folder).Got(DumpJson(SettingsJson(settings)), DumpJson(SettingsJson(old->settings())));
+    if (IdentityJson(old->settings()) != IdentityJson(settings)) return UsageError("the database was made with other settings, or another embedder").File(folder).Got(DumpJson(SettingsJson(settings)), DumpJson(SettingsJson(old->settings())));
     w.blocks_ = old->manifest()["blocks"], w.sources_ = old->manifest()["sources"];
     w.block_ = old->block_count(), w.next_chunk_ = old->chunks(), w.document_ = old->documents() - 1;
   } else {
-    if (mode == Mode::kNew && FileExists(folder + "/manifest.json")) return UsageError("there is a database already").File(folder).Hint("index add appends to it; --overwrite replaces it");
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) return IoError(Str("cannot make the folder: ", error.message())).File(folder);
@@ -253,7 +275,9 @@ Result<DatabaseWriter> DatabaseWriter::Create(const std::string& folder, const D
         return UsageError("the folder holds other files").File(folder).Where(Str("'", Printable(name, 80), "'")).Hint("Name a new folder");
     }
     if (error) return IoError(Str("cannot list the folder: ", error.message())).File(folder);
-    std::filesystem::remove(folder + "/manifest.json", error);  // its blocks are about to be replaced
+    TERN_ASSIGN(w.lock_, Lock(folder, share.parts > 1 ? Str("lock-", share.part, "-of-", share.parts) : "lock"));
+    if (mode == Mode::kNew && FileExists(folder + "/manifest.json")) return UsageError("there is a database already").File(folder).Hint("index add appends to it; --overwrite replaces it");
+    w.replacing_ = mode == Mode::kReplace;
   }
   w.content_.first_chunk = w.next_chunk_;
   return w;
@@ -302,6 +326,8 @@ Status DatabaseWriter::FlushBlock() {
     content_.vectors.clear();
     TERN_RETURN_IF_ERROR(embed_(texts, &content_.vectors));
     if (static_cast<int64_t>(content_.vectors.size()) != static_cast<int64_t>(texts.size()) * settings_.dim) return InternalError("the embedder gave another number of vectors");
+    if (replacing_) std::remove((folder_ + "/manifest.json").c_str());  // from now on its blocks are replaced
+    replacing_ = false;
     TERN_RETURN_IF_ERROR(WriteBlock(path, content_, gang_));
     embedded_ += static_cast<int64_t>(texts.size());
     TERN_ASSIGN(there, Block::Open(path));
@@ -315,13 +341,17 @@ Status DatabaseWriter::FlushBlock() {
 
 Status DatabaseWriter::Finish(const Json& sources) {
   TERN_RETURN_IF_ERROR(FlushBlock());
-  if (share_.parts > 1) return {};
+  if (share_.parts > 1) {
+    lock_.reset();
+    return {};
+  }
   if (blocks_.empty()) return UsageError("there is no text: the database would be empty").File(folder_);
   for (const Json& s : sources) sources_.push_back(s);
   Json manifest = {{"format", kFormat}, {"version", kVersion}, {"settings", SettingsJson(settings_)}, {"chunks", next_chunk_}, {"documents", document_ + 1}, {"blocks", blocks_}, {"sources", sources_}};
   TERN_RETURN_IF_ERROR(WriteManifest(folder_, std::move(manifest)));
   std::remove((folder_ + kListsName).c_str());  // of the chunks there were before
   for (int64_t extra = block_; FileExists(PathOf(extra)); ++extra) std::remove(PathOf(extra).c_str());
+  lock_.reset();
   return {};
 }
 

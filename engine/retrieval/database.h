@@ -4,10 +4,12 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "engine/base/file.h"
 #include "engine/base/json.h"
 #include "engine/retrieval/block.h"
 #include "engine/retrieval/ivf.h"
@@ -20,14 +22,17 @@ struct DatabaseSettings {
   Metric metric = Metric::kCos;
   int64_t dim = 0, chunk = 64;       // tokens of a chunk (the embedder's)
   int64_t block_chunks = 8192;
-  std::string embedder, embedder_digest;  // for people; of its .tern file
+  std::string embedder;              // its file's name, for people
+  std::string embedder_digest;       // of its .tern file; of imported vectors: of their file
 };
 
 // Immutable once open; thread-safe.
 class Database {
  public:
   // kIo, kMalformed, kDigest: every block's header and tables are checked; its vectors and texts by Verify.
-  static Result<std::shared_ptr<const Database>> Open(const std::string& folder);
+  // kIgnore: as if there were no lists, so that damaged ones can be made anew.
+  enum class Lists { kUse, kIgnore };
+  static Result<std::shared_ptr<const Database>> Open(const std::string& folder, Lists lists = Lists::kUse);
   Status Verify(const std::function<void(int64_t done, int64_t total)>& progress = {}) const;
 
   const DatabaseSettings& settings() const { return settings_; }
@@ -67,14 +72,14 @@ class Database {
   int64_t file_bytes_ = 0;
 };
 
-// Builds inverted lists for a database and sets nprobe to the least power of two whose recall@10, over 200 sampled rows, reaches `recall`.
+// Builds inverted lists for a database, whatever lists it had, and sets nprobe to the least power of two whose recall@10, over 200 sampled rows, reaches `recall`.
 struct ListsReport {
   int64_t lists = 0, nprobe = 0;
   double recall = 0;
 };
 Result<ListsReport> BuildLists(const std::string& folder, const IvfOptions& options, double recall, Gang* gang);
 
-// Adds members to a database's manifest (figures of a check).
+// Adds members to a database's manifest (figures of a check). kIo while somebody else writes to the database, as BuildLists and DatabaseWriter.
 Status AmendManifest(const std::string& folder, const Json& members);
 
 // Builds a database, or appends to one. Blocks are complete files; a run that follows a killed one embeds only what is missing or has changed.
@@ -89,7 +94,9 @@ class DatabaseWriter {
     int64_t part = 0, parts = 1;
   };
 
-  // kUsage if there is a database already (kNew), or the settings are not those of the database (kAppend). `gang` outlives it.
+  // kUsage if there is a database already (kNew), or the settings are not those of the database (kAppend). The database is locked until Finish, or the
+  // writer's end: kIo for a second one (parts of a shared build lock only their part). A database that is replaced stays until the first block is written.
+  // `gang` outlives it.
   static Result<DatabaseWriter> Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang, Share share);
   static Result<DatabaseWriter> Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang) {
     return Create(folder, settings, mode, std::move(embed), gang, Share());
@@ -115,6 +122,8 @@ class DatabaseWriter {
   Embed embed_;
   Gang* gang_ = nullptr;
   Share share_;
+  std::optional<FileWriter> lock_;
+  bool replacing_ = false;  // the old manifest is still there
   Json blocks_ = Json::array(), sources_ = Json::array();
   BlockContent content_;
   DocumentRecord current_;
