@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "engine/base/checked.h"
+#include "engine/base/hash.h"
 #include "engine/base/memory.h"
 #include "engine/base/rng.h"
 #include "engine/retrieval/foreign.h"
@@ -65,7 +66,7 @@ class IndexWrite : public Command {
     TERN_ASSIGN(IndexEmbedder embedder, IndexEmbedder::Open(embedder_, threads_, console));
     TERN_ASSIGN(const Tokenizer* tokenizer, embedder.model->NeedTokenizer());
     if (append_) {
-      TERN_ASSIGN(auto old, Database::Open(folder_));
+      TERN_ASSIGN(auto old, Database::Open(folder_, Database::Lists::kIgnore));  // lists go with an append
       if (DigestText(*embedder.model) != old->settings().embedder_digest)
         return UsageError("this is not the embedder that the database was made with").File(embedder_).Got(DigestText(*embedder.model), old->settings().embedder_digest);
       if (old->settings().payload != PayloadKind::kText) return UsageError("a database of token ids cannot be appended to from texts").File(folder_);
@@ -90,7 +91,7 @@ class IndexWrite : public Command {
       return embedder.Embed(texts, vectors, [&](int64_t done) { progress.Update(before + done); });
     };
     using Mode = DatabaseWriter::Mode;
-    TERN_ASSIGN(DatabaseWriter writer, DatabaseWriter::Create(folder_, settings_, append_ ? Mode::kAppend : overwrite_ ? Mode::kReplace   : Mode::kNew, embed, &gang, share));
+    TERN_ASSIGN(DatabaseWriter writer, DatabaseWriter::Create(folder_, settings_, append_ ? Mode::kAppend : overwrite_ ? Mode::kReplace : Mode::kNew, embed, &gang, share));
     writing = &writer;
     const int64_t chunks_before = writer.chunks();
     std::unique_ptr<Tokenizer> generator;
@@ -104,7 +105,11 @@ class IndexWrite : public Command {
       else console.Note(Str(folder_, ": share ", *share_, ", ", WithCommas(writer.embedded()), " chunks embedded; when all shares are done, run the build without --block"));
       return {};
     }
-    if (writer.chunks() >= kAutoLists) TERN_RETURN_IF_ERROR(BuildLists(folder_, IvfOptions(), 0.95, &gang).status());
+    if (writer.chunks() >= kAutoLists) {
+      IvfOptions lists;
+      lists.cancel = &console.cancel();
+      TERN_RETURN_IF_ERROR(BuildLists(folder_, lists, 0.95, &gang).status());
+    }
     TERN_ASSIGN(auto database, Database::Open(folder_));
     const double seconds = static_cast<double>(NowNs() - start) * 1e-9;
     const int64_t chunks = database->chunks() - chunks_before;
@@ -157,6 +162,7 @@ class IndexImport : public Command {
     const float* rows = reinterpret_cast<const float*>(vectors->bytes().data());
     settings_.payload = PayloadKind::kTokens, settings_.type = type_ == "q8" ? VectorType::kQ8 : VectorType::kF32, settings_.metric = *MetricOf(metric_);
     settings_.embedder = "imported vectors";
+    settings_.embedder_digest = DigestText(Xxh3(vectors->bytes()));  // blocks of a killed import of other vectors are not taken over
     Gang gang(static_cast<int>(threads_));
     int64_t next = 0;  // row of the block's first chunk
     auto embed = [&](const std::vector<std::string>& texts, std::vector<float>* out) -> Status {
@@ -288,6 +294,7 @@ class IndexSearch : public Command {
     TERN_ASSIGN(ConstTensor rows, Matrix(vectors_file, *vectors_, "vectors"));
     TERN_ASSIGN(ConstTensor queries, Matrix(queries_file, *queries_, "queries"));
     const int64_t n = rows.shape[0], d = rows.shape[1], q = queries.shape[0];
+    if (d < 1) return Malformed("the vectors have no width").File(*vectors_).Got(rows.shape, "[rows, width]");
     if (queries.shape[1] != d) return UsageError("queries and vectors have different widths").File(*queries_).Got(queries.shape[1], d);
     Gang gang(static_cast<int>(threads_));
     std::vector<float> squares(static_cast<size_t>(n));

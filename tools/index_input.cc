@@ -9,10 +9,12 @@
 
 namespace tern {
 
-std::string DigestText(const Model& model) {
+std::string DigestText(const Model& model) { return DigestText(model.file().digest()); }
+
+std::string DigestText(uint64_t digest) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string out;
-  for (int shift = 60; shift >= 0; shift -= 4) out += kDigits[model.file().digest() >> shift & 15];
+  for (int shift = 60; shift >= 0; shift -= 4) out += kDigits[digest >> shift & 15];
   return out;
 }
 
@@ -101,8 +103,10 @@ Result<Json> IndexTexts(corpus::CommonOptions options, const Tokenizer& tokenize
 Result<IndexEmbedder> EmbedderOf(const Database& database, const std::string& path, int64_t threads, Console& console) {
   if (path.empty()) return UsageError("the query needs the embedder the database was made with").Hint(Str("Say --embedder FILE; it was ", Printable(database.settings().embedder)));
   TERN_ASSIGN(IndexEmbedder e, IndexEmbedder::Open(path, threads, console));
-  if (!database.settings().embedder_digest.empty() && DigestText(*e.model) != database.settings().embedder_digest)
+  if (database.settings().payload == PayloadKind::kText && DigestText(*e.model) != database.settings().embedder_digest)
     return UsageError("this is not the embedder that the database was made with").File(path).Got(DigestText(*e.model), database.settings().embedder_digest);
+  if (e.embedder->width() != database.settings().dim)
+    return UsageError("the embedder's vectors have another width than the database's").File(path).Got(e.embedder->width(), database.settings().dim);
   return e;
 }
 

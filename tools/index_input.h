@@ -12,7 +12,8 @@
 
 namespace tern {
 
-std::string DigestText(const Model& model);  // of its file, as manifests say it
+std::string DigestText(uint64_t digest);     // as manifests say it
+std::string DigestText(const Model& model);  // of its file
 
 // An embedder whose vectors go into a database, or that asks one: the same function of a text in both.
 struct IndexEmbedder {
@@ -27,7 +28,8 @@ struct IndexEmbedder {
 // datasets, whose tokens `generator` turns back into text. Gives the manifest's "sources".
 Result<Json> IndexTexts(corpus::CommonOptions options, const Tokenizer& tokenizer, const Tokenizer* generator, DatabaseWriter* writer);
 
-// Opens the database's embedder; kUsage if it is not the one the database was made with (where that is known: imported vectors name none).
+// Opens the database's embedder; kUsage if it is not the one the database was made with (where that is known: imported vectors
+// name none), or makes vectors of another width.
 Result<IndexEmbedder> EmbedderOf(const Database& database, const std::string& path, int64_t threads, Console& console);
 
 }  // namespace tern
