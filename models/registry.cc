@@ -54,6 +54,7 @@ Result<std::vector<WeightSpec>> MakeManifest(const Network& network) {
       } else {  // one entry looks a tied table up, another multiplies by it
         all[at->second].multiplied |= w.multiplied;
         all[at->second].looked_up |= w.looked_up;
+        all[at->second].no_int8 |= w.no_int8;
       }
     }
   }

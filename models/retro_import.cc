@@ -300,6 +300,9 @@ Result<RetroConfig> ParseMegatronRetro(const Json& j, const std::vector<ForeignT
   c.decoder.final_norm = checkpoint.empty() || Find(checkpoint, "decoder.final_layernorm.weight");
   c.tied = r.Bool({"share_embeddings_and_output_weights"}, false);
   TERN_RETURN_IF_ERROR(r.status());
+  // Queries, keys and values are taken apart head by head: so many pieces are listed before a name is compared.
+  if (const int64_t pieces = (c.decoder.n_layers + c.encoder.n_layers) * c.n_heads; pieces > (1 << 18))
+    return Malformed("has too many layers and heads").Where("config field 'num_layers'").Got(Str(pieces, " in all"), Str("at most ", 1 << 18));
   return c;
 }
 

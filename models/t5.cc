@@ -17,12 +17,6 @@ constexpr std::pair<CapacityPolicy, std::string_view> kPolicies[] = {
     {CapacityPolicy::kZero, "hf_zero"}, {CapacityPolicy::kClone, "hf_clone"}, {CapacityPolicy::kNone, "none"}};
 
 template <class E, size_t N>
-std::string_view NameOf(const std::pair<E, std::string_view> (&list)[N], E value) {
-  for (const auto& [v, name] : list)
-    if (v == value) return name;
-  return "?";
-}
-template <class E, size_t N>
 bool ValueOf(const std::pair<E, std::string_view> (&list)[N], std::string_view name, E* value) {
   for (const auto& [v, n] : list)
     if (n == name) return *value = v, true;

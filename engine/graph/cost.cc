@@ -62,7 +62,6 @@ struct Coster {
   Cost operator()(const RotaryTableOp&) const { return {}; }
   Cost operator()(const RotaryOp&) const { return {}; }
   Cost operator()(const KeepChunkOp&) const { return {}; }
-  Cost operator()(const AttendCausalOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
   Cost operator()(const AttendCrossOp& a) const { return {4 * Rows(0) * visible * static_cast<double>(a.heads * a.head_width), 0}; }
   // Every row takes one expert; at most as many experts are read as there are rows.
   Cost operator()(const ExpertsOp& e) const {

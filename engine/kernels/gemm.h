@@ -27,7 +27,7 @@ struct GemmCall {
   void* scratch = nullptr;  // GemmScratchBytes(w.type, m, w.k) bytes, 64-byte aligned; one per concurrent call
 };
 
-// Bytes of scratch of one gemm call with at most m rows (monotone in m).
+// Bytes of scratch of one gemm call with at most m rows (monotone in m, not in k).
 int64_t GemmScratchBytes(DType type, int64_t m, int64_t k);
 
 // The running log-sum-exp of one row over one block of kLseColumns columns, and what else scoring and greedy decoding

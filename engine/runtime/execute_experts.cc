@@ -24,7 +24,7 @@ struct Scratch : Routing {
     offsets = carve.Take<int32_t>(op.experts + 1), counts = carve.Take<int32_t>(op.experts), active = carve.Take<int32_t>(op.experts);
     probabilities = carve.Take<float>(threads * RoundUp(op.experts, 16));
     gathered = carve.Take<float>(rows * width), inner = carve.Take<float>(rows * op.inner), result = carve.Take<float>(rows * width);
-    product_bytes = RoundUp(GemmScratchBytes(type, rows, std::max(width, op.inner)), 64);
+    product_bytes = RoundUp(std::max(GemmScratchBytes(type, rows, width), GemmScratchBytes(type, rows, op.inner)), 64);
     product = carve.Take<uint8_t>(product_bytes * threads);
     bytes = carve.bytes();
   }

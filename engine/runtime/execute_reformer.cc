@@ -161,8 +161,9 @@ void Execute(const DrawRotationsOp& op, const OpCall& call) {
   // The number of buckets follows the length: drawn by the call that first hashes, and kept for those that go on from there.
   int32_t* drawn = call.op.state >= 0 ? reinterpret_cast<int32_t*>(call.state_data()) : nullptr;
   const bool step = call.run.position > 0;
+  const int64_t most = call.out().rows * call.out().cols;  // a restored state says how many there are
   const int64_t length = step ? call.run.position + 1 : call.run.lengths[1];
-  if (drawn && step && *drawn > 0) return void(std::memcpy(out, drawn + LshSpec::kNotes, static_cast<size_t>(*drawn) * 4));
+  if (drawn && step && *drawn > 0 && *drawn <= most) return void(std::memcpy(out, drawn + LshSpec::kNotes, static_cast<size_t>(*drawn) * 4));
   if (drawn) *drawn = 0;
   if (step ? length < op.chunk : length <= op.chunk) return;
   const int64_t n = draw(length);
@@ -257,7 +258,7 @@ struct LshOp {
     LshStep step;
     step.kernels = &call.kernels(), step.spec = &op;
     step.position = position;
-    step.buckets = hashed ? State(0).buckets() : BucketsFor(op, position + 1);
+    step.buckets = hashed ? State(0).buckets(op) : BucketsFor(op, position + 1);
     // As published: a masked token's id is recognised among the cached ones by its size.
     const int64_t buckets = step.buckets.buckets();
     step.stride = buckets + (hashed && largest_before > op.num_hashes * buckets - 1);

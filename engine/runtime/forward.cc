@@ -59,6 +59,8 @@ Result<std::vector<NamedTensor>> Forward(std::shared_ptr<const Model> model, con
                                          const ForwardOptions& options) {
   if (const auto* reformer = dynamic_cast<const ReformerNetwork*>(&model->network()))
     return ForwardReformer(model, reformer->reformer(), inputs, options);
+  if (const auto* pair = dynamic_cast<const EncoderDecoderNetwork*>(&model->network()))
+    return ForwardEncoderDecoder(model, *pair, inputs, options);
   if (options.generate > 0) return UsageError("decoding along with the outputs is not there for this kind of model").Where("--generate").Hint("Use tern run");
   if (const auto* encoder = dynamic_cast<const EncoderNetwork*>(&model->network()))
     return ForwardEncoder(model, *encoder, inputs, options);
@@ -67,8 +69,6 @@ Result<std::vector<NamedTensor>> Forward(std::shared_ptr<const Model> model, con
     return ForwardPerformer(model, *performer, inputs, options);
   if (const auto* infinite = dynamic_cast<const InfiniteFormerNetwork*>(&model->network()))
     return ForwardInfiniteFormer(model, *infinite, inputs, options);
-  if (const auto* pair = dynamic_cast<const EncoderDecoderNetwork*>(&model->network()))
-    return ForwardEncoderDecoder(model, *pair, inputs, options);
   return ForwardDecoder(std::move(model), inputs, options);
 }
 

@@ -128,8 +128,8 @@ class ReformerForward {
 
   // greedy_ids [B, longest] i64: the prompt, then the likeliest token at every step; rows end with the end symbol and are filled with padding.
   Status Greedy() {
-    // As published: generation of this model hands neither a mask nor another number of rounds on.
-    mask_.clear();
+    // As published: generation of this model hands neither a mask nor another number of rounds on, nor rotations.
+    mask_.clear(), given_.clear();
     model_ = given_model_;
     TERN_ASSIGN(auto session, Open({{1, LogitsMode::kLast}, {time_, LogitsMode::kLast}}, time_ + options_.generate));
     std::vector<std::vector<int64_t>> rows(static_cast<size_t>(batch_));

@@ -10,6 +10,9 @@
 namespace tern {
 namespace {
 
+// A token number out of a state, which may have come from a file: 0 .. last.
+int32_t Within(int32_t token, int64_t last) { return static_cast<int32_t>(std::clamp<int64_t>(token, 0, last)); }
+
 int64_t MostKeys(const LshSpec& spec) { return std::max(spec.chunk + 1, (spec.before + 1 + spec.after) * spec.chunk); }
 
 struct Scratch {
@@ -85,7 +88,7 @@ class HeadStep {
 
   // Puts token t behind all of 0..t-1 whose id is not larger; returns its place.
   static int64_t Insert(const int32_t* ids, int32_t* order, int64_t t) {
-    const int64_t place = std::upper_bound(order, order + t, ids[t], [&](int32_t id, int32_t token) { return id < ids[token]; }) - order;
+    const int64_t place = std::upper_bound(order, order + t, ids[t], [&](int32_t id, int32_t token) { return id < ids[Within(token, t)]; }) - order;
     std::memmove(order + place + 1, order + place, static_cast<size_t>(t - place) * 4);
     order[place] = static_cast<int32_t>(t);
     return place;
@@ -101,7 +104,7 @@ class HeadStep {
       const int64_t place = Insert(ids, order, s_.position);
       largest = std::max(largest, ids[s_.position]);
       const int64_t start = (place / spec_.chunk - spec_.before) * spec_.chunk;
-      for (int64_t j = 0; j < keys; ++j) w_.keys[j] = order[((start + j) % tokens + tokens) % tokens];
+      for (int64_t j = 0; j < keys; ++j) w_.keys[j] = Within(order[((start + j) % tokens + tokens) % tokens], tokens - 1);
       Attend(keys, spec_.num_hashes == 1 ? s_.out : w_.rounds + r * d, w_.lse + r);
     }
     if (spec_.num_hashes > 1) MergeRounds(k_, w_.rounds, w_.lse, spec_.num_hashes, 1, d, 0, 1, s_.out, d);
@@ -125,11 +128,15 @@ LshState::LshState(const LshSpec& spec, uint8_t* lane) {
   notes = order + spec.heads * spec.num_hashes * spec.context;
 }
 
-BucketFactors LshState::buckets() const {
+BucketFactors LshState::buckets(const LshSpec& spec) const {
   BucketFactors b;
   b.count = std::clamp(notes[3], 0, BucketFactors::kMost);
   std::copy_n(notes + 4, BucketFactors::kMost, b.factor.begin());
-  return b;
+  // What a state file says must not lead out of the planned buffers.
+  const auto end = b.factor.begin() + b.count;
+  const bool sound = b.count > 0 && std::all_of(b.factor.begin(), end, [](int32_t f) { return f >= 2 && f < (1 << 24) && f % 2 == 0; }) &&
+                     b.directions() <= MostDirections(spec, std::max(spec.context, spec.chunk)) && b.buckets() <= MostBuckets(spec, spec.context);
+  return sound ? b : BucketsFor(spec, spec.context);
 }
 
 void LshState::set_buckets(const BucketFactors& b) {
@@ -146,7 +153,7 @@ void ForgetFrom(const LshSpec& spec, LshState& state, int64_t position) {
   if (state.hashed_at() == position) return state.set_hashed(false), void(state.ordered() = 0);
   for (int64_t line = 0; line < spec.heads * spec.num_hashes; ++line) {
     int32_t* order = state.order + line * spec.context;
-    (void)std::remove_if(order, order + state.ordered(), [&](int32_t t) { return t >= position; });
+    (void)std::remove_if(order, order + std::min<int64_t>(state.ordered(), spec.context), [&](int32_t t) { return t >= position; });
   }
   state.ordered() = static_cast<int32_t>(position);
 }

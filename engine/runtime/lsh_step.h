@@ -22,7 +22,7 @@ struct LshState {
   int32_t& largest_id() { return notes[1]; }   // of all ids of the lane
   int32_t& ordered() { return notes[2]; }      // tokens that `order` holds
   int32_t& hashed_at() { return notes[12]; }   // the step whose token filled the first chunk, or -1
-  BucketFactors buckets() const;
+  BucketFactors buckets(const LshSpec& spec) const;
   void set_buckets(const BucketFactors& b);
 };
 

@@ -33,7 +33,7 @@ class Retriever : public NeighborSource {
     std::vector<SearchHit> hits;
   };
 
-  // kUsage if the embedder is not the database's, or the database holds tokens of another vocabulary; kMalformed if the model has no tokenizer.
+  // kUsage if the embedder is not the database's; kMalformed if the model has no tokenizer.
   static Result<std::unique_ptr<Retriever>> Create(std::shared_ptr<const Model> model, std::shared_ptr<const Database> database,
                                                    std::shared_ptr<const Model> embedder, int threads, const CancelToken* cancel);
   const RetrievalOptions& options() const { return options_; }  // for the session: k and R of the model
