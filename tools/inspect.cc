@@ -2,6 +2,7 @@
 #include <map>
 
 #include "engine/runtime/model.h"
+#include "models/t5.h"
 #include "tools/verb.h"
 
 namespace tern {
@@ -35,8 +36,10 @@ class Inspect : public Command {
   }
 
  private:
-  // Parameters as the network applies them in its largest entry: a shared tensor counts once for every operation that uses it.
+  // Parameters as the network applies them in its largest entry, or in both of an encoder-decoder: a shared tensor counts once for every operation that
+  // uses it.
   static Result<int64_t> CountUsed(const Network& network) {
+    const bool pair = dynamic_cast<const EncoderDecoderNetwork*>(&network) != nullptr;
     int64_t most = 0;
     for (const std::string& entry : network.entries()) {
       Builder b;
@@ -50,7 +53,7 @@ class Inspect : public Command {
         for (int32_t input : op.inputs)
           if (input >= 0 && g.values[static_cast<size_t>(g.Root(input))].weight >= 0)
             used += g.weights[static_cast<size_t>(g.values[static_cast<size_t>(g.Root(input))].weight)].shape.elements();
-      most = std::max(most, used);
+      most = pair ? most + used : std::max(most, used);
     }
     return most;
   }

@@ -23,9 +23,10 @@ Result<std::unique_ptr<Embedder>> Embedder::Create(std::shared_ptr<const Model> 
   TERN_ASSIGN(e->tokenizer_, model->NeedTokenizer());
   EncoderOptions options;
   options.threads = threads, options.entry = "embed", options.cancel = cancel;
-  TERN_ASSIGN(e->session_, EncoderSession::Create(model, options));
-  if (e->session_->network().encoder().head != EncoderHead::kNone)
+  const auto* network = dynamic_cast<const EncoderNetwork*>(&model->network());
+  if (network && network->encoder().head != EncoderHead::kNone)
     return UsageError("the model has a task head; sentence vectors come from a bare encoder").File(model->file().path());
+  TERN_ASSIGN(e->session_, EncoderSession::Create(model, options));
   return e;
 }
 
