@@ -192,7 +192,8 @@ TEST_CASE("q8: a decoder with an adaptive softmax keeps its clusters in 16 bits"
     const auto exact = RunCase(golden, f32, 1), got = RunCase(golden, q8, 2);
     for (size_t i = 0; i < got.size(); ++i)
       if (got[i].name == "logits") CHECK(Distance(got[i], exact[i]) < 0.05);
-    for (const TensorRecord& t : OpenModel(q8)->file().tensors()) eights += t.type == DType::i8, halves += t.type == DType::bf16;
+    const auto model = OpenModel(q8);
+    for (const TensorRecord& t : model->file().tensors()) eights += t.type == DType::i8, halves += t.type == DType::bf16;
   }
   CHECK(eights > 0);
   CHECK(halves > 0);
