@@ -173,11 +173,11 @@ Status MakeRecords(std::vector<TensorSpec> specs, std::vector<TensorRecord>* out
   for (TensorSpec& s : specs) {
     const auto splits = static_cast<uint32_t>(std::min<size_t>(s.split_sources.size(), UINT32_MAX));
     auto bytes = StoredBytes(s.type, s.layout, s.shape, splits);
-    auto sum = bytes.ok() ? CheckedAdd(total, *bytes) : std::nullopt;
-    if (!sum || *sum > uint64_t{1} << 60)
+    constexpr uint64_t kMost = uint64_t{1} << 60;
+    if (!bytes.ok() || *bytes > kMost - total)
       return UsageError(
           Str("tensor '", Printable(s.name), "': ", bytes.ok() ? "the model is too large" : bytes.status().message()));
-    total = *sum;
+    total += *bytes;
     sources->emplace(s.name, std::move(s.split_sources));
     out->push_back({std::move(s.name), std::move(s.group), s.type, s.layout, s.shape, splits, 0, *bytes, 0});
   }
