@@ -55,6 +55,35 @@ Result<std::vector<int64_t>> Pieces(const ForwardOptions& options, int64_t time)
   return options.chunks;
 }
 
+std::vector<int32_t> ColumnsOf(const std::vector<int32_t>& from, int64_t batch, int64_t begin, int64_t count) {
+  const int64_t time = static_cast<int64_t>(from.size()) / batch;
+  std::vector<int32_t> out;
+  out.reserve(static_cast<size_t>(batch * count));
+  for (int64_t b = 0; b < batch && time > 0; ++b) out.insert(out.end(), from.begin() + b * time + begin, from.begin() + b * time + begin + count);
+  return out;
+}
+
+Result<std::vector<NamedTensor>> FeedPieces(Session* session, const std::vector<int32_t>& ids, const std::vector<int64_t>& pieces, bool trace,
+                                            const std::function<void(int64_t begin, int64_t count)>& before) {
+  const int64_t batch = session->options().batch, time = static_cast<int64_t>(ids.size()) / batch;
+  std::vector<Joined> joined;
+  int64_t begin = 0;
+  for (int64_t tokens : pieces) {
+    if (before) before(begin, tokens);
+    TERN_RETURN_IF_ERROR(session->Feed(ColumnsOf(ids, batch, begin, tokens), LogitsMode::kAll, {}, trace));
+    if (begin == 0)
+      for (const std::string& name : session->output_names()) {
+        TERN_ASSIGN(Joined j, Joined::Create(name, batch, time, session->output(name).cols));
+        joined.push_back(std::move(j));
+      }
+    for (Joined& j : joined) j.Take(session->output(j.tensor.name), begin, tokens);
+    begin += tokens;
+  }
+  std::vector<NamedTensor> out;
+  for (Joined& j : joined) out.push_back(std::move(j.tensor));
+  return out;
+}
+
 Result<std::vector<NamedTensor>> Forward(std::shared_ptr<const Model> model, const std::vector<NamedInput>& inputs,
                                          const ForwardOptions& options) {
   if (const auto* reformer = dynamic_cast<const ReformerNetwork*>(&model->network()))

@@ -31,25 +31,7 @@ Result<std::vector<NamedTensor>> ForwardDecoder(std::shared_ptr<const Model> mod
   session_options.retrieval = retrieval;
   session_options.plans = {{*std::max_element(chunks.begin(), chunks.end()), LogitsMode::kAll, options.trace}};
   TERN_ASSIGN(auto session, Session::Create(model, session_options));
-
-  std::vector<Joined> joined;
-  std::vector<int32_t> piece;
-  int64_t begin = 0;
-  for (int64_t tokens : chunks) {
-    piece.clear();
-    for (int64_t b = 0; b < batch; ++b)
-      piece.insert(piece.end(), ids.begin() + b * time + begin, ids.begin() + b * time + begin + tokens);
-    TERN_RETURN_IF_ERROR(session->Feed(piece, LogitsMode::kAll, {}, options.trace));
-    if (begin == 0)
-      for (const std::string& name : session->output_names()) {
-        TERN_ASSIGN(Joined j, Joined::Create(name, batch, time, session->output(name).cols));
-        joined.push_back(std::move(j));
-      }
-    for (Joined& j : joined) j.Take(session->output(j.tensor.name), begin, tokens);
-    begin += tokens;
-  }
-  for (Joined& j : joined) out.push_back(std::move(j.tensor));
-  return out;
+  return FeedPieces(session.get(), ids, chunks, options.trace);
 }
 
 }  // namespace tern

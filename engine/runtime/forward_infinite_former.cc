@@ -70,29 +70,11 @@ Result<std::vector<NamedTensor>> ForwardInfiniteFormer(std::shared_ptr<const Mod
   session_options.call_is_segment = true;
   session_options.plans = {{*std::max_element(pieces.begin(), pieces.end()), LogitsMode::kAll, options.trace}};
   TERN_ASSIGN(auto session, Session::Create(model, session_options));
-
-  std::vector<Joined> joined;
-  std::vector<int32_t> piece, piece_types;
-  int64_t begin = 0;
-  for (int64_t tokens : pieces) {
-    piece.clear(), piece_types.clear();
-    for (int64_t b = 0; b < batch; ++b) {
-      const int64_t at = b * time + begin;
-      piece.insert(piece.end(), ids.begin() + at, ids.begin() + at + tokens);
-      if (!types.empty()) piece_types.insert(piece_types.end(), types.begin() + at, types.begin() + at + tokens);
-    }
+  std::vector<int32_t> piece_types;
+  return FeedPieces(session.get(), ids, pieces, options.trace, [&](int64_t begin, int64_t count) {
+    if (!types.empty()) piece_types = ColumnsOf(types, batch, begin, count);
     session->SetExtraInputs({piece_types, bins});
-    TERN_RETURN_IF_ERROR(session->Feed(piece, LogitsMode::kAll, {}, options.trace));
-    if (begin == 0)
-      for (const std::string& name : session->output_names()) {
-        TERN_ASSIGN(Joined j, Joined::Create(name, batch, time, session->output(name).cols));
-        joined.push_back(std::move(j));
-      }
-    for (Joined& j : joined) j.Take(session->output(j.tensor.name), begin, tokens);
-    begin += tokens;
-  }
-  for (Joined& j : joined) out.push_back(std::move(j.tensor));
-  return out;
+  });
 }
 
 }  // namespace tern

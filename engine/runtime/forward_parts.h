@@ -1,6 +1,7 @@
 // What the ways to run a model as a function share: one per kind of network, chosen in forward.cc.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,6 +28,12 @@ class Joined {
 
 // The lengths of the pieces a sequence of `time` is fed in. kUsage if they do not add up to it.
 Result<std::vector<int64_t>> Pieces(const ForwardOptions& options, int64_t time);
+
+// Columns [begin, begin + count) of rows [B, T] that lie in `from`.
+std::vector<int32_t> ColumnsOf(const std::vector<int32_t>& from, int64_t batch, int64_t begin, int64_t count);
+// Feeds ids [B, T] to a session of B lanes, piece by piece, and joins every output along time. `before`, if not empty, is called before each piece.
+Result<std::vector<NamedTensor>> FeedPieces(Session* session, const std::vector<int32_t>& ids, const std::vector<int64_t>& pieces, bool trace,
+                                            const std::function<void(int64_t begin, int64_t count)>& before = {});
 
 Result<std::vector<NamedTensor>> ForwardEncoder(std::shared_ptr<const Model> model, const EncoderNetwork& network,
                                                 const std::vector<NamedInput>& inputs, const ForwardOptions& options);
