@@ -49,13 +49,16 @@ std::string_view NameOf(const std::pair<E, std::string_view> (&list)[N], E value
   return "?";
 }
 template <class E, size_t N>
+std::string Names(const std::pair<E, std::string_view> (&list)[N]) {
+  std::string all;
+  for (const auto& [v, name] : list) all += (all.empty() ? "" : ", ") + std::string(name);
+  return all;
+}
+template <class E, size_t N>
 Result<E> ValueOf(const std::pair<E, std::string_view> (&list)[N], std::string_view name, std::string_view field) {
-  std::string known;
-  for (const auto& [v, n] : list) {
+  for (const auto& [v, n] : list)
     if (n == name) return v;
-    known += (known.empty() ? "" : ", ") + std::string(n);
-  }
-  return Malformed("is not known").Where(Str("config field '", field, "'")).Got(Str("'", Printable(name, 64), "'"), Str("one of ", known));
+  return Malformed("is not known").Where(Str("config field '", field, "'")).Got(Str("'", Printable(name, 64), "'"), Str("one of ", Names(list)));
 }
 
 // The names in id2label, in the order of their numbers; empty if they are not all there.

@@ -16,19 +16,6 @@ constexpr std::pair<Activation, std::string_view> kActivations[] = {
 constexpr std::pair<CapacityPolicy, std::string_view> kPolicies[] = {
     {CapacityPolicy::kZero, "hf_zero"}, {CapacityPolicy::kClone, "hf_clone"}, {CapacityPolicy::kNone, "none"}};
 
-template <class E, size_t N>
-bool ValueOf(const std::pair<E, std::string_view> (&list)[N], std::string_view name, E* value) {
-  for (const auto& [v, n] : list)
-    if (n == name) return *value = v, true;
-  return false;
-}
-template <class E, size_t N>
-std::string Names(const std::pair<E, std::string_view> (&list)[N]) {
-  std::string all;
-  for (const auto& [v, name] : list) all += (all.empty() ? "" : ", ") + std::string(name);
-  return all;
-}
-
 class T5 : public EncoderDecoderNetwork {
  public:
   explicit T5(Config config) : c_(std::move(config)) {}
@@ -216,8 +203,9 @@ Json T5::config() const {
 Result<std::shared_ptr<const Network>> T5::WithSetting(std::string_view key, std::string_view value) const {
   Config c = c_;
   if (c.family == T5Family::kSwitch && key == "capacity_policy") {
-    if (!ValueOf(kPolicies, value, &c.capacity_policy))
-      return UsageError("--set capacity_policy is not known").Got(Str("'", Printable(value, 64), "'"), Str("one of ", Names(kPolicies)));
+    const auto policy = ValueOf(kPolicies, value, key);
+    if (!policy.ok()) return UsageError("--set capacity_policy is not known").Got(Str("'", Printable(value, 64), "'"), Str("one of ", Names(kPolicies)));
+    c.capacity_policy = *policy;
   } else if (c.family == T5Family::kSwitch && key == "expert_capacity") {
     TERN_ASSIGN(c.expert_capacity, SettingInt(key, value, 1, 1 << 24));
   } else {
@@ -239,7 +227,7 @@ bool IsKind(const Json& j, std::initializer_list<std::string_view> names) {
 }
 
 // "relu", "gated-gelu": the public config makes it of these two words unless the newer fields say otherwise.
-void ReadActivation(ConfigReader& r, T5Family family, Config* c) {
+Status ReadActivation(ConfigReader& r, T5Family family, Config* c) {
   std::string act = "relu";
   if (family == T5Family::kT5) {
     const std::string projection = r.Text({"feed_forward_proj"}, "relu");
@@ -250,7 +238,8 @@ void ReadActivation(ConfigReader& r, T5Family family, Config* c) {
   }
   act = r.Text({"dense_act_fn"}, act);
   if (act == "swish") act = "silu";
-  if (!ValueOf(kActivations, act, &c->activation)) r.Fail("dense_act_fn", Str("is '", Printable(act, 64), "', which is not known (", Names(kActivations), ")"));
+  TERN_ASSIGN(c->activation, ValueOf(kActivations, act, "dense_act_fn"));
+  return {};
 }
 
 // Layers i with i mod step == 1, or all of them for step 1; step = layers / sparse layers.
@@ -262,12 +251,11 @@ std::vector<int64_t> SparseByFormula(int64_t layers, int64_t sparse) {
   return out;
 }
 
-void ReadSparse(ConfigReader& r, bool ours, const std::vector<ForeignTensor>& checkpoint, Config* c) {
+Status ReadSparse(ConfigReader& r, bool ours, const std::vector<ForeignTensor>& checkpoint, Config* c) {
   c->n_experts = r.Int({"n_experts", "num_experts"}, 1, 16384, 8);
   c->expert_capacity = r.Int({"expert_capacity"}, 1, 1 << 24, 64);
   c->router_bias = r.Bool({"router_bias"}, false);
-  const std::string policy = r.Text({"capacity_policy"}, "hf_zero");
-  if (!ValueOf(kPolicies, policy, &c->capacity_policy)) r.Fail("capacity_policy", Str("is '", Printable(policy, 64), "', expected one of ", Names(kPolicies)));
+  TERN_ASSIGN(c->capacity_policy, ValueOf(kPolicies, r.Text({"capacity_policy"}, "hf_zero"), "capacity_policy"));
   if (const std::string dtype = r.Text({"router_dtype"}, "float32"); dtype != "float32")
     if (dtype != "float16" && dtype != "bfloat16") r.Fail("router_dtype", Str("is '", Printable(dtype, 64), "', expected float32, float16 or bfloat16"));
   if (ours) {
@@ -280,6 +268,7 @@ void ReadSparse(ConfigReader& r, bool ours, const std::vector<ForeignTensor>& ch
     c->sparse_encoder_layers = SparseByFormula(c->n_layers, r.Int({"num_sparse_encoder_layers"}, 0, 4096, 3));
     c->sparse_decoder_layers = SparseByFormula(c->n_decoder_layers, r.Int({"num_sparse_decoder_layers"}, 0, 4096, 3));
   }
+  return {};
 }
 
 // The class says which parts the checkpoint has.
@@ -314,17 +303,16 @@ Result<std::shared_ptr<const Network>> Parse(const Json& j, const std::vector<Fo
   c.relative_attention_max_distance = r.Int({"relative_attention_max_distance"}, 1, 1 << 20, 128);
   c.layer_norm_epsilon = r.Float({"layer_norm_epsilon"}, 0, 1, 1e-6);
   if (ours) {
-    const std::string act = r.Text({"hidden_act"});
-    if (!ValueOf(kActivations, act, &c.activation)) r.Fail("hidden_act", Str("is '", Printable(act, 64), "', expected one of ", Names(kActivations)));
+    TERN_ASSIGN(c.activation, ValueOf(kActivations, r.Text({"hidden_act"}), "hidden_act"));
     c.gated = r.Bool({"gated"});
   } else {
-    ReadActivation(r, kFamily, &c);
+    TERN_RETURN_IF_ERROR(ReadActivation(r, kFamily, &c));
   }
   c.tied = r.Bool({"tied", "tie_word_embeddings"}, true);
   c.pad_token_id = r.Int({"pad_token_id"}, 0, c.vocab_size - 1, 0);
   c.eos_token_id = r.Int({"eos_token_id"}, -1, c.vocab_size - 1, std::min<int64_t>(1, c.vocab_size - 1));
   c.decoder_start_token_id = r.Int({"decoder_start_token_id"}, 0, c.vocab_size - 1, c.pad_token_id);
-  if (kFamily == T5Family::kSwitch) ReadSparse(r, ours, checkpoint, &c);
+  if (kFamily == T5Family::kSwitch) TERN_RETURN_IF_ERROR(ReadSparse(r, ours, checkpoint, &c));
   // Half of a direction's buckets stand for one distance each; the logarithm of the others needs a farthest distance beyond them.
   if (c.relative_attention_max_distance <= c.relative_attention_num_buckets / 2)
     r.Fail("relative_attention_max_distance", Str("is ", c.relative_attention_max_distance, ", expected more than ", c.relative_attention_num_buckets / 2));
