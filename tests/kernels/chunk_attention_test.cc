@@ -11,16 +11,10 @@
 #include "engine/base/rng.h"
 #include "engine/kernels/kernels.h"
 #include "tests/kernels/guarded.h"
+#include "tests/reference/random.h"
 
 namespace tern {
 namespace {
-
-std::vector<float> Normal(int64_t n, uint64_t seed, double scale = 1) {
-  Rng rng(seed);
-  std::vector<float> v(static_cast<size_t>(n));
-  for (float& x : v) x = static_cast<float>(scale * rng.Normal());
-  return v;
-}
 
 struct Aligned {
   explicit Aligned(int64_t bytes) : memory(static_cast<size_t>(bytes) + 64) {}
@@ -34,7 +28,7 @@ struct Case {
 };
 
 struct Data {
-  explicit Data(const Case& c) : q(Normal(c.length * c.d, 1)), k(Normal(c.length * c.d, 2)), v(Normal(c.length * c.d, 3)) {
+  explicit Data(const Case& c) : q(Random(c.length * c.d, 1)), k(Random(c.length * c.d, 2)), v(Random(c.length * c.d, 3)) {
     Rng rng(4);
     for (int64_t r = 0; r < c.rounds; ++r) {
       std::vector<int32_t> one(static_cast<size_t>(c.length));
@@ -180,7 +174,7 @@ TEST_CASE("the nearest axis: the largest of x and -x, the first on ties, in rang
   for (std::string_view target : KernelTargets()) {
     const auto nearest = KernelsFor(target)->nearest_axis;
     for (int64_t n : {1, 2, 3, 15, 16, 17, 31, 32, 33, 64, 65, 131, 256}) {
-      auto x = Normal(n, static_cast<uint64_t>(n));
+      auto x = Random(n, static_cast<uint64_t>(n));
       int64_t want = 0;
       auto axis = [&](int64_t i) { return i < n ? x[static_cast<size_t>(i)] : -x[static_cast<size_t>(i - n)]; };
       for (int64_t i = 0; i < 2 * n; ++i)
@@ -204,7 +198,7 @@ TEST_CASE("the nearest axis: the largest of x and -x, the first on ties, in rang
 
 TEST_CASE("rounds are joined by their logarithms; equal rounds change nothing") {
   const int64_t s = 7, d = 19, rounds = 3;
-  const auto o = Normal(rounds * s * d, 1), lse = Normal(rounds * s, 2, 3);
+  const auto o = Random(rounds * s * d, 1), lse = Random(rounds * s, 2, 3);
   std::vector<float> out(static_cast<size_t>(s * d));
   MergeRounds(Kernels(), o.data(), lse.data(), rounds, s, d, 0, s, out.data(), d);
   for (int64_t t = 0; t < s; ++t)

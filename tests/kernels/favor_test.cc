@@ -9,16 +9,10 @@
 #include "engine/base/rng.h"
 #include "engine/kernels/kernels.h"
 #include "tests/kernels/guarded.h"
+#include "tests/reference/random.h"
 
 namespace tern {
 namespace {
-
-std::vector<float> Normal(int64_t n, uint64_t seed, double scale = 1) {
-  Rng rng(seed);
-  std::vector<float> v(static_cast<size_t>(n));
-  for (float& x : v) x = static_cast<float>(scale * rng.Normal());
-  return v;
-}
 
 struct Problem {
   FavorShape shape;
@@ -28,8 +22,8 @@ struct Problem {
   static Problem Make(FavorShape shape, int64_t T, int64_t S, uint64_t seed, double scale = 1) {
     Problem x;
     x.shape = shape, x.T = T, x.S = S;
-    x.p = Normal(shape.projected * shape.dh, seed), x.q = Normal(T * shape.dh, seed + 1, scale), x.k = Normal(S * shape.dh, seed + 2, scale);
-    x.v = Normal(S * shape.dv, seed + 3);
+    x.p = Random(shape.projected * shape.dh, seed), x.q = Random(T * shape.dh, seed + 1, scale), x.k = Random(S * shape.dh, seed + 2, scale);
+    x.v = Random(S * shape.dv, seed + 3);
     return x;
   }
   double Largest() const {
@@ -268,7 +262,7 @@ TEST_CASE("what comes after a position changes it through e alone, and not at al
 
 TEST_CASE("feature maps: the same bits on every target that fuses, within bounds") {
   for (int64_t n : {0, 1, 3, 15, 16, 17, 63, 64, 65, 129, 266}) {
-    const std::vector<float> x = Normal(n, 21, 2);
+    const std::vector<float> x = Random(n, 21, 2);
     std::vector<float> shifts(static_cast<size_t>(n), 0.0f);
     for (int64_t i = 0; i < n; ++i) shifts[static_cast<size_t>(i)] = std::max(x[static_cast<size_t>(i)], 0.0f) + 0.25f;
     std::vector<float> first;

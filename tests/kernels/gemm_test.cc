@@ -6,7 +6,7 @@
 
 #include "engine/kernels/kernels.h"
 #include "tests/kernels/guarded.h"
-#include "tests/kernels/random.h"
+#include "tests/reference/random.h"
 #include "tests/reference/kernels.h"
 
 namespace tern {

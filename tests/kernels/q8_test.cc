@@ -7,7 +7,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/q8_tile.h"
 #include "tests/kernels/guarded.h"
-#include "tests/kernels/random.h"
+#include "tests/reference/random.h"
 #include "tests/reference/kernels.h"
 
 namespace tern {

@@ -7,15 +7,14 @@
 
 #include "engine/base/file.h"
 #include "engine/base/rng.h"
-#include "engine/runtime/convert.h"
 #include "engine/runtime/memory_tables.h"
 #include "engine/runtime/score.h"
 #include "engine/runtime/session.h"
 #include "engine/runtime/sticky.h"
 #include "formats/safetensors.h"
 #include "models/infinite_former.h"
+#include "tests/reference/golden_model.h"
 #include "tests/reference/long_term_memory.h"
-#include "tests/reference/scratch.h"
 
 using namespace tern;
 
@@ -250,17 +249,9 @@ TEST_CASE("units: three calls, masked rows, two heads") {
 namespace {
 
 std::shared_ptr<const Model> Golden(const ScratchFolder& scratch, const std::string& name, std::vector<std::pair<std::string, std::string>> settings = {}) {
-  const std::string path = scratch.path() + "/" + name + ".tern";
-  ConvertOptions convert;
-  convert.source = std::string(TERN_SOURCE_DIR) + "/tests/golden/infinite-former/" + name + "/model";
-  convert.output = path;
-  Status converted = Convert(convert, nullptr, {}, nullptr);
-  REQUIRE_MESSAGE(converted.ok(), converted.message());
   ModelOptions options;
   options.settings = std::move(settings);
-  auto model = Model::Open(path, options);
-  REQUIRE_MESSAGE(model.ok(), model.status().message());
-  return *model;
+  return GoldenModel(scratch, "infinite-former/" + name, options);
 }
 
 std::unique_ptr<Session> Start(std::shared_ptr<const Model> model, int threads = 1, int64_t batch = 1) {

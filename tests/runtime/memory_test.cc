@@ -2,15 +2,14 @@
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 
 #include "engine/base/memory.h"
-#include "engine/runtime/convert.h"
-#include "engine/runtime/convert.h"
 #include "engine/runtime/encoder_session.h"
 #include "engine/runtime/score.h"
-#include "tests/reference/scratch.h"
+#include "tests/reference/golden_model.h"
 
 using namespace tern;
 
@@ -67,6 +66,32 @@ int64_t MinorFaults() {
   return usage.ru_minflt;
 }
 
+// What a session of many lanes takes while it is made and fed, beside what its plan says: lanes make a small checkpoint's states and buffers large. Each
+// piece of `pieces` tokens gets the ids 1, 2, ... of a small vocabulary.
+void CheckPlanIsPeak(std::shared_ptr<const Model> model, SessionOptions options, std::initializer_list<int64_t> pieces) {
+  options.threads = 2;
+  for (int64_t n : pieces) options.plans.push_back({n, LogitsMode::kLast});
+  auto plan = PlanSession(*model, options);
+  REQUIRE_MESSAGE(plan.ok(), plan.status().message());
+  std::vector<int32_t> ids(static_cast<size_t>(options.batch * *std::max_element(pieces.begin(), pieces.end())));
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(1 + i * 2654435761u % 15);
+  const int64_t before = ResidentBytes();
+  auto session = Session::Create(model, options);
+  REQUIRE_MESSAGE(session.ok(), session.status().message());
+  int64_t most = ResidentBytes();
+  for (int64_t n : pieces) {
+    Status fed = (*session)->Feed({ids.data(), static_cast<size_t>(options.batch * n)}, LogitsMode::kLast);
+    REQUIRE_MESSAGE(fed.ok(), fed.message());
+    most = std::max(most, ResidentBytes());
+  }
+  const double used = static_cast<double>(most - before), planned = static_cast<double>(plan->memory.constants + plan->memory.state + plan->memory.arena);
+  INFO("planned ", planned, ", used ", used);
+  CHECK(planned > 30e6);
+  CHECK(used <= planned * 1.02 + (1 << 20));
+  CHECK(used >= planned * 0.98 - (1 << 20));
+  CHECK((*session)->memory().peak() == plan->memory.peak());
+}
+
 std::vector<int32_t> Ids(size_t n) {
   std::vector<int32_t> ids(n);
   for (size_t i = 0; i < n; ++i) ids[i] = static_cast<int32_t>(4 + i * 2654435761u % 4000);
@@ -103,16 +128,11 @@ TEST_CASE("after warm-up a call allocates nothing and touches no new page, one t
 TEST_CASE("performer: a call allocates nothing; its state does not grow with the length") {
   ScratchFolder scratch;
   for (const char* name : {"all_causal", "pieces_noproj"}) {
-    ConvertOptions convert;
-    convert.source = std::string(TERN_SOURCE_DIR) + "/tests/golden/performer/" + name + "/model";
-    convert.output = scratch / "m.tern";
-    REQUIRE(Convert(convert, nullptr, {}, nullptr).ok());
-    auto model = Model::Open(convert.output);
-    REQUIRE(model.ok());
+    auto model = GoldenModel(scratch, std::string("performer/") + name);
     SessionOptions options;
     options.threads = 2;
     options.plans = {{1, LogitsMode::kLast}, {16, LogitsMode::kLast}};
-    auto session = Session::Create(*model, options);
+    auto session = Session::Create(model, options);
     REQUIRE(session.ok());
     const std::vector<int32_t> ids(16, 3);
     auto round = [&] {
@@ -127,7 +147,7 @@ TEST_CASE("performer: a call allocates nothing; its state does not grow with the
     counting = false;
     CHECK(allocations == 0);
     options.plans = {{1, LogitsMode::kLast}};
-    auto small = PlanSession(**model, options);
+    auto small = PlanSession(*model, options);
     REQUIRE(small.ok());
     CHECK(small->memory.state == (*session)->memory().state);
   }
@@ -136,14 +156,10 @@ TEST_CASE("performer: a call allocates nothing; its state does not grow with the
 TEST_CASE("reformer: neither a whole text, whose buckets are known only then, nor a token more allocates") {
   ScratchFolder scratch;
   for (const char* name : {"lm_factors_mask", "lm_cached_before2"}) {
-    ConvertOptions convert;
-    convert.source = std::string(TERN_SOURCE_DIR) + "/tests/golden/reformer/" + name + "/model", convert.output = scratch / "m.tern";
-    REQUIRE(Convert(convert, nullptr, {}, nullptr).ok());
-    auto model = Model::Open(convert.output);
-    REQUIRE(model.ok());
+    auto model = GoldenModel(scratch, std::string("reformer/") + name);
     SessionOptions options;
     options.threads = 2, options.plans = {{1, LogitsMode::kLast}, {32, LogitsMode::kLast}, {32, LogitsMode::kTarget}};
-    auto session = Session::Create(*model, options);
+    auto session = Session::Create(model, options);
     REQUIRE(session.ok());
     std::vector<int32_t> ids(32);
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(3 + i * 7 % 20);
@@ -162,6 +178,61 @@ TEST_CASE("reformer: neither a whole text, whose buckets are known only then, no
     for (int i = 0; i < 3; ++i) round();
     counting = false;
     CHECK(allocations == 0);
+  }
+}
+
+TEST_CASE("infinity-former: neither a token nor a segment, which renews the memory, allocates") {
+  ScratchFolder scratch;
+  for (const char* name : {"sort_long_48", "gpt2_long_45", "gpt2_sticky_systematic", "dog_first_2"}) {
+    CAPTURE(name);
+    auto model = GoldenModel(scratch, std::string("infinite-former/") + name);
+    const int64_t segment = model->network().segments().length;
+    SessionOptions options;
+    options.threads = 2, options.plans = {{1, LogitsMode::kLast}, {segment, LogitsMode::kLast}, {segment, LogitsMode::kTarget}};
+    auto session = Session::Create(model, options);
+    REQUIRE(session.ok());
+    std::vector<int32_t> ids(static_cast<size_t>(segment));
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7 % 17);
+    auto feed = [&](int64_t n, LogitsMode logits) {
+      const std::span<const int32_t> part(ids.data(), static_cast<size_t>(n));
+      REQUIRE((*session)->Feed(part, logits, logits == LogitsMode::kTarget ? part : std::span<const int32_t>()).ok());
+    };
+    auto round = [&] {  // a fit, updates of it, a segment in pieces
+      (*session)->Reset();
+      for (int i = 0; i < 5; ++i) feed((*session)->room(), i % 2 == 0 ? LogitsMode::kLast : LogitsMode::kTarget);
+      for (int64_t i = 0; i < segment; ++i) feed(1, LogitsMode::kLast);
+      feed((*session)->room(), LogitsMode::kLast);
+    };
+    for (int i = 0; i < 2; ++i) round();
+    allocations = 0;
+    counting = true;
+    for (int i = 0; i < 3; ++i) round();
+    counting = false;
+    CHECK(allocations == 0);
+  }
+}
+
+TEST_CASE("performer, reformer, infinity-former: the plan's figure is the memory that is used, within 2 %, whatever the data") {
+  ScratchFolder scratch;
+  SessionOptions lanes;
+  lanes.batch = 8192;
+  for (const char* name : {"all_causal", "pieces_noproj", "pieces_softmax"}) {
+    CAPTURE(name);
+    CheckPlanIsPeak(GoldenModel(scratch, std::string("performer/") + name), lanes, {16, 1});
+  }
+  // Hashed layers plan what any distribution over the buckets may need; the text is hashed whole, then token by token.
+  for (const char* name : {"lm_factors_mask", "lm_cached_before2"}) {
+    CAPTURE(name);
+    lanes.batch = 2048, lanes.context = 48;
+    CheckPlanIsPeak(GoldenModel(scratch, std::string("reformer/") + name), lanes, {32, 1, 1});
+  }
+  lanes.context = -1;
+  for (const char* name : {"sort_long_48", "gpt2_sticky_systematic"}) {
+    CAPTURE(name);
+    auto model = GoldenModel(scratch, std::string("infinite-former/") + name);
+    const int64_t segment = model->network().segments().length;
+    lanes.batch = 4096;
+    CheckPlanIsPeak(model, lanes, {segment, segment, segment, segment, 1});
   }
 }
 
@@ -205,22 +276,11 @@ TEST_CASE("50,000 tokens stream in constant memory") {
   CHECK(scorer.score().scored >= 49'000);
 }
 
-// An encoder in both types, converted from a golden checkpoint.
-static std::shared_ptr<const Model> SmallEncoder(const ScratchFolder& scratch, const std::string& type) {
-  ConvertOptions convert;
-  convert.source = TERN_SOURCE_DIR "/tests/golden/albert/groups2_inner2_layers5/model", convert.output = scratch.path() + "/m.tern", convert.type = type;
-  Status converted = Convert(convert, nullptr, {}, nullptr);
-  REQUIRE_MESSAGE(converted.ok(), converted.message());
-  auto model = Model::Open(convert.output);
-  REQUIRE(model.ok());
-  return *model;
-}
-
 TEST_CASE("encoders: a batch that fits allocates nothing, and the plan's figure is the memory used, f32 and q8") {
   ScratchFolder scratch;
   for (const char* type : {"f32", "q8"}) {
     CAPTURE(type);
-    auto model = SmallEncoder(scratch, type);
+    auto model = GoldenModel(scratch, "albert/groups2_inner2_layers5", {}, type);
     std::vector<std::vector<int32_t>> texts(512);
     std::vector<EncoderInput> batch;
     for (size_t i = 0; i < texts.size(); ++i) {

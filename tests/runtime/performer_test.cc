@@ -12,23 +12,13 @@
 #include "engine/runtime/session.h"
 #include "models/performer_features.h"
 #include "tests/reference/golden.h"
-#include "tests/reference/scratch.h"
+#include "tests/reference/golden_model.h"
 
 using namespace tern;
 
 namespace {
 
-std::string Folder(const std::string& name) { return std::string(TERN_SOURCE_DIR) + "/tests/golden/performer/" + name + "/model"; }
-
-std::shared_ptr<const Model> ModelOf(const ScratchFolder& scratch, const std::string& folder) {
-  ConvertOptions convert;
-  convert.source = folder, convert.output = scratch / "m.tern";
-  Status converted = Convert(convert, nullptr, {}, nullptr);
-  REQUIRE_MESSAGE(converted.ok(), converted.message());
-  auto model = Model::Open(convert.output);
-  REQUIRE_MESSAGE(model.ok(), model.status().message());
-  return *model;
-}
+std::string Folder(const std::string& name) { return GoldenFolder("performer/" + name); }
 
 std::unique_ptr<Session> Make(std::shared_ptr<const Model> model, int64_t batch = 1) {
   SessionOptions options;

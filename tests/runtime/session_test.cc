@@ -11,28 +11,19 @@
 #include <thread>
 
 #include "engine/base/file.h"
-#include "engine/runtime/convert.h"
 #include "engine/runtime/generate.h"
 #include "engine/runtime/score.h"
 #include "formats/safetensors.h"
-#include "tests/reference/scratch.h"
+#include "tests/reference/golden_model.h"
 
 using namespace tern;
 
 namespace {
 
-std::shared_ptr<const Model> SmallModel(const ScratchFolder& scratch, const char* name = "clamp", std::vector<std::pair<std::string, std::string>> settings = {}) {
-  const std::string path = scratch.path() + "/" + name + ".tern";
-  ConvertOptions convert;
-  convert.source = std::string(TERN_SOURCE_DIR) + "/tests/golden/transformer-xl/" + name + "/model";
-  convert.output = path;
-  Status converted = Convert(convert, nullptr, {}, nullptr);
-  REQUIRE_MESSAGE(converted.ok(), converted.message());
+std::shared_ptr<const Model> SmallModel(const ScratchFolder& scratch, const std::string& name = "clamp", std::vector<std::pair<std::string, std::string>> settings = {}) {
   ModelOptions options;
   options.settings = std::move(settings);
-  auto model = Model::Open(path, options);
-  REQUIRE_MESSAGE(model.ok(), model.status().message());
-  return *model;
+  return GoldenModel(scratch, "transformer-xl/" + name, options);
 }
 
 std::unique_ptr<Session> Make(std::shared_ptr<const Model> model, int64_t chunk = 8, int threads = 1, const CancelToken* cancel = nullptr) {
@@ -168,12 +159,7 @@ TEST_CASE("a NaN in the weights is a numeric failure that names the op it began 
     std::memcpy(bytes.data() + at, &nan, 4);
   }
   std::ofstream(weights, std::ios::binary) << bytes;
-  ConvertOptions convert;
-  convert.source = folder, convert.output = scratch / "damaged.tern";
-  REQUIRE(Convert(convert, nullptr, {}, nullptr).ok());
-  auto model = Model::Open(convert.output, {});
-  REQUIRE(model.ok());
-  auto session = Make(*model);
+  auto session = Make(ModelOf(scratch, folder));
   const Status status = session->Feed(Ids(4, 10), LogitsMode::kLast);
   CHECK(status.code() == Code::kNumeric);
   CHECK_MESSAGE(status.message().find("layers.1") != std::string::npos, status.message());
