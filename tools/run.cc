@@ -1,4 +1,5 @@
 // tern run: generates text from a decoder, or the answer of an encoder-decoder to a text, as it comes; interactive when a person types.
+#include "engine/runtime/beam_text.h"
 #include "engine/runtime/generate.h"
 #include "tools/input.h"
 #include "tools/model_options.h"
@@ -25,7 +26,7 @@ class RunVerb : public Command {
     args.Real("--min-p", &sampler_.min_p, 0, 1, "only tokens at least P times as likely as the most likely");
     args.Real("--repetition-penalty", &sampler_.repetition_penalty, 0.01, 100, "above 1: recent tokens become less likely");
     args.Integer("--seed", &seed_, 0, INT64_MAX, "the same seed gives the same text").ValueName("N");
-    args.Heading("Text to text (encoder-decoders)");
+    args.Heading("Beam search");
     beams_.Declare(args);
     args.Heading("Conversation");
     args.Path("--save-state", &save_state_, "keep the conversation in this file at the end");
@@ -39,7 +40,6 @@ class RunVerb : public Command {
     sampler_.temperature = temperature_.value_or(pair ? 0.0 : 0.8);
     TERN_RETURN_IF_ERROR(CheckSamplerOptions(sampler_));
     if (pair) return Pair(model, console);
-    if (beams_.given()) return UsageError("beam search is for encoder-decoders").File(model_.path).Got(model->network().architecture(), "t5 or switch");
     TERN_ASSIGN(tokenizer_, model->NeedTokenizer());
     SessionOptions options;
     options.threads = static_cast<int>(model_.threads);
@@ -47,6 +47,7 @@ class RunVerb : public Command {
     options.cancel = &console.cancel();
     TERN_ASSIGN(retriever_, retrieval_.Open(model, model_.threads, console));
     if (retriever_) options.retrieval = retriever_->options();
+    if (beams_.given()) return Beams(model, options, console);
     TERN_ASSIGN(session_, Session::Create(model, options));
     Conversation conversation(session_.get(), sampler_);
     if (load_state_) TERN_RETURN_IF_ERROR(conversation.Restore(*load_state_));
@@ -68,6 +69,38 @@ class RunVerb : public Command {
   }
 
  private:
+  // The best text that so many beams find behind one prompt.
+  Status Beams(const std::shared_ptr<const Model>& model, SessionOptions options, Console& console) {
+    if (load_state_ || save_state_) return UsageError("--beams holds no conversation: --load-state and --save-state do not go with it");
+    if (!generate_.stop.empty()) return UsageError("--beams and --stop do not go together");
+    if (temperature_ && *temperature_ > 0) return UsageError("--beams and --temperature do not go together");
+    TERN_ASSIGN(auto input, TextInput::Open(prompt_, console));
+    if (input->is_terminal()) return UsageError("--beams answers one prompt").Hint("Give it as an argument or on standard input");
+    std::string prompt;
+    TERN_RETURN_IF_ERROR(input->Document(&prompt).status());
+    std::vector<int32_t> ids;
+    TERN_RETURN_IF_ERROR(tokenizer_->EncodeIds(prompt, false, &ids));
+    const int64_t eos = model->network().eos_token_id();
+    if (ids.empty() && eos >= 0) ids.push_back(static_cast<int32_t>(eos));
+    options.batch = beams_.beams;
+    const int64_t start = NowNs();
+    TERN_ASSIGN(session_, Session::Create(model, options));
+    BeamOptions search = beams_.Options();
+    search.new_tokens = generate_.new_tokens, search.eos_id = generate_.ignore_eos ? -1 : eos;
+    TERN_ASSIGN(Decoded found, SearchText(*session_, ids, search));
+    if (found.ended) found.ids.pop_back();
+    const double seconds = static_cast<double>(NowNs() - start) * 1e-9;
+    const std::string text = tokenizer_->Decode(found.ids);
+    const char* end = found.ended ? "eos" : static_cast<int64_t>(found.ids.size()) < generate_.new_tokens ? "context" : "length";
+    if (console.json)
+      console.PrintJson({{"text", text}, {"ids", found.ids}, {"prompt_tokens", ids.size()}, {"end", end}, {"score", found.score}, {"seconds", seconds},
+                         {"tokens_per_second", static_cast<double>(found.ids.size()) / seconds}});
+    else
+      console.Print(text + "\n");
+    if (stats_) console.Note(Str(found.ids.size(), " new tokens with ", beams_.beams, " beams in ", HumanSeconds(seconds), ", log-probability / length^penalty ", Fixed(found.score, 4), "; ends by ", end));
+    return {};
+  }
+
   // Text to text: one source, or one a line from a person.
   Status Pair(const std::shared_ptr<const Model>& model, Console& console) {
     if (load_state_ || save_state_) return UsageError("an encoder-decoder holds no conversation: --load-state and --save-state are for decoders");

@@ -14,10 +14,18 @@ void BeamFlags::Declare(Arguments& args) {
   args.Integer("--no-repeat-ngram", &no_repeat_ngram, 0, 1 << 20, "no N tokens in a row come twice; 0: they may").ValueName("N");
 }
 
+BeamOptions BeamFlags::Options() const {
+  BeamOptions o;
+  o.beams = beams;
+  o.length_penalty = static_cast<float>(length_penalty);
+  o.early_stopping = early_stopping == "true" ? EarlyStopping::kFirst : early_stopping == "never" ? EarlyStopping::kNever : EarlyStopping::kHeuristic;
+  o.no_repeat_ngram_size = no_repeat_ngram;
+  return o;
+}
+
 void BeamFlags::Into(Seq2seqOptions* o) const {
-  o->length_penalty = static_cast<float>(length_penalty);
-  o->early_stopping = early_stopping == "true" ? EarlyStopping::kFirst : early_stopping == "never" ? EarlyStopping::kNever : EarlyStopping::kHeuristic;
-  o->no_repeat_ngram_size = no_repeat_ngram;
+  const BeamOptions b = Options();
+  o->length_penalty = b.length_penalty, o->early_stopping = b.early_stopping, o->no_repeat_ngram_size = b.no_repeat_ngram_size;
 }
 
 Result<std::unique_ptr<TextToText>> TextToText::Create(const std::shared_ptr<const Model>& model, int threads, int64_t beams, const Seq2seqOptions& options,

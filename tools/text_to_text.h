@@ -17,6 +17,7 @@ struct BeamFlags {
   void Declare(Arguments& args);
   bool given() const { return beams != 1 || no_repeat_ngram != 0 || length_penalty != 1 || early_stopping != "false"; }
   void Into(Seq2seqOptions* options) const;
+  BeamOptions Options() const;
 };
 
 // What stands in place of a sentinel.

@@ -22,16 +22,18 @@ void BanRepeats(std::span<const int32_t> ids, int64_t n, float* row) {
     if (std::equal(tail.begin(), tail.end(), ids.begin() + i)) row[ids[static_cast<size_t>(i + n - 1)]] = -std::numeric_limits<float>::infinity();
 }
 
-BeamSearch::BeamSearch(const BeamOptions& options, int64_t vocab_size, const KernelTable& kernels) : o_(options), vocab_size_(vocab_size), kernels_(kernels) {
+BeamSearch::BeamSearch(const BeamOptions& options, int64_t vocab_size, const KernelTable& kernels, std::span<const int32_t> prompt)
+    : o_(options), vocab_size_(vocab_size), kernels_(kernels) {
+  if (prompt.empty()) prompt = {&o_.start_id, 1};
   const size_t beams = static_cast<size_t>(o_.beams), keep = static_cast<size_t>(std::min(2 * o_.beams, vocab_size_));
   for (auto* list : {&running_, &next_, &finished_}) list->resize(beams);
   merged_.resize(3 * beams);
   for (auto* list : {&running_, &next_, &finished_, &merged_})
-    for (Hypothesis& h : *list) h.ids.reserve(static_cast<size_t>(o_.new_tokens + 1));
+    for (Hypothesis& h : *list) h.ids.reserve(prompt.size() + static_cast<size_t>(o_.new_tokens));
   for (size_t k = 0; k < beams; ++k) {
-    running_[k].ids.push_back(o_.start_id);
+    running_[k].ids.assign(prompt.begin(), prompt.end());
     running_[k].score = k == 0 ? 0.0f : kOut;  // the beams are still alike: only the first counts
-    finished_[k].ids.push_back(o_.start_id);
+    finished_[k].ids = running_[k].ids;
     finished_[k].score = kOut;
   }
   candidates_.reserve(2 * beams), all_.reserve(beams * keep);

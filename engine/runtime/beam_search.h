@@ -31,7 +31,8 @@ void BanRepeats(std::span<const int32_t> ids, int64_t n, float* row);
 // Allocates in the constructor only. Not thread-safe.
 class BeamSearch {
  public:
-  BeamSearch(const BeamOptions& options, int64_t vocab_size, const KernelTable& kernels);
+  // `prompt`: what stands before the generated ids, and takes part in n-grams, where that is not the start token alone.
+  BeamSearch(const BeamOptions& options, int64_t vocab_size, const KernelTable& kernels, std::span<const int32_t> prompt = {});
 
   // Takes the logits [beams, V] that follow the sequences so far. kNumeric if they are not finite.
   Status Step(const float* logits, int64_t stride);
@@ -39,7 +40,7 @@ class BeamSearch {
   // What beam k feeds next, and whose state it continues. Once done: padding, and itself.
   std::span<const int32_t> tokens() const { return tokens_; }
   std::span<const int32_t> parents() const { return parents_; }
-  // The best hypothesis: start id, generated ids, the end symbol if it came; and its score. REQUIRES: done().
+  // The best hypothesis: start id or prompt, generated ids, the end symbol if it came; and its score. REQUIRES: done().
   std::span<const int32_t> best() const { return {finished_[0].ids.data(), finished_[0].ids.size()}; }
   float best_score() const { return finished_[0].score; }
 

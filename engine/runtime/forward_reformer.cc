@@ -1,7 +1,8 @@
-// A Reformer as a function: whole sequences with a mask, other rounds of hashing or given rotations; a first piece and then single tokens; greedy decoding.
+// A Reformer as a function: whole sequences with a mask, other rounds of hashing or given rotations; a first piece and then single tokens; decoding, greedy or by beams.
 #include <algorithm>
 #include <cstring>
 
+#include "engine/runtime/beam_text.h"
 #include "engine/runtime/forward_parts.h"
 
 namespace tern {
@@ -23,7 +24,7 @@ class ReformerForward {
       TERN_ASSIGN(model_, model_->With("num_hashes", std::to_string(rounds_)));
     }
     TERN_RETURN_IF_ERROR(Outputs(pieces));
-    if (options_.generate > 0) TERN_RETURN_IF_ERROR(Greedy());
+    if (options_.generate > 0) TERN_RETURN_IF_ERROR(Generate());
     return std::move(out_);
   }
 
@@ -63,8 +64,6 @@ class ReformerForward {
   Status Check(const std::vector<int64_t>& pieces) const {
     if (pieces.size() > 1 && !decoder()) return UsageError("this head reads a sequence whole; --chunks is for language models");
     if (options_.generate > 0 && !decoder()) return UsageError("this head does not generate").Where("--generate");
-    if (options_.generate > 0 && std::any_of(options_.beams.begin(), options_.beams.end(), [](int64_t b) { return b != 1; }))
-      return UsageError("only greedy decoding is there for this model").Where("--beams").Got("more than 1", "1");
     if (const int64_t padded = c_.PaddedLength(pieces[0]); padded > c_.longest())
       return UsageError("the sequence has more rows than the model has positions").Where("input 'input_ids'").Got(Str(pieces[0], " tokens, ", padded, " with padding"), Str("at most ", c_.longest()));
     if (time_ + options_.generate > c_.longest() + 1)
@@ -77,9 +76,9 @@ class ReformerForward {
     return {};
   }
 
-  Result<std::unique_ptr<Session>> Open(std::vector<PlanRequest> plans, int64_t context) {
+  Result<std::unique_ptr<Session>> Open(std::vector<PlanRequest> plans, int64_t context, int64_t lanes) {
     SessionOptions options;
-    options.batch = batch_, options.threads = options_.threads, options.cancel = options_.cancel;
+    options.batch = lanes, options.threads = options_.threads, options.cancel = options_.cancel;
     options.context = context;
     for (PlanRequest& p : plans) p.entry = decoder() ? "step" : "encode";
     options.plans = std::move(plans);
@@ -88,13 +87,8 @@ class ReformerForward {
     return session;
   }
   // The mask belongs to the first piece; a later token sees all that is kept, as published.
-  std::vector<int32_t> Rows(const std::vector<int32_t>& from, int64_t begin, int64_t count) const {
-    std::vector<int32_t> out;
-    for (int64_t b = 0; b < batch_ && !from.empty(); ++b) out.insert(out.end(), from.begin() + b * time_ + begin, from.begin() + b * time_ + begin + count);
-    return out;
-  }
   Status Feed(Session* session, int64_t begin, int64_t count, LogitsMode logits, bool trace) {
-    const std::vector<int32_t> ids = Rows(ids_, begin, count), mask = Rows(mask_, begin, count);
+    const std::vector<int32_t> ids = ColumnsOf(ids_, batch_, begin, count), mask = ColumnsOf(mask_, batch_, begin, count);
     TERN_RETURN_IF_ERROR(session->Bind("attention_mask", begin == 0 && !mask.empty() ? mask.data() : nullptr));
     Status s = session->Feed(ids, logits, {}, trace);
     TERN_RETURN_IF_ERROR(session->Bind("attention_mask", nullptr));
@@ -103,7 +97,7 @@ class ReformerForward {
 
   Status Outputs(const std::vector<int64_t>& pieces) {
     const int64_t most = *std::max_element(pieces.begin(), pieces.end());
-    TERN_ASSIGN(auto session, Open({{most, LogitsMode::kAll, options_.trace}}, pieces.size() > 1 ? time_ : 0));
+    TERN_ASSIGN(auto session, Open({{most, LogitsMode::kAll, options_.trace}}, pieces.size() > 1 ? time_ : 0, batch_));
     std::vector<Joined> joined;
     int64_t begin = 0;
     for (int64_t tokens : pieces) {
@@ -126,31 +120,58 @@ class ReformerForward {
   }
   bool PerSequence(const Operand& o) const { return c_.head == ReformerHead::kSequence && o.cols == c_.n_labels && o.rows == batch_; }
 
-  // greedy_ids [B, longest] i64: the prompt, then the likeliest token at every step; rows end with the end symbol and are filled with padding.
-  Status Greedy() {
+  // greedy_ids, beamK_ids [B, longest] i64: the prompt, then what was generated; rows end with the end symbol and are filled with padding.
+  Status Generate() {
     // As published: generation of this model hands neither a mask nor another number of rounds on, nor rotations.
     mask_.clear(), given_.clear();
     model_ = given_model_;
-    TERN_ASSIGN(auto session, Open({{1, LogitsMode::kLast}, {time_, LogitsMode::kLast}}, time_ + options_.generate));
-    std::vector<std::vector<int64_t>> rows(static_cast<size_t>(batch_));
-    for (int64_t b = 0; b < batch_; ++b) rows[static_cast<size_t>(b)].assign(ids_.begin() + b * time_, ids_.begin() + (b + 1) * time_);
+    for (int64_t beams : options_.beams.empty() ? std::vector<int64_t>{1} : options_.beams) {
+      std::vector<std::vector<int64_t>> rows(static_cast<size_t>(batch_));
+      for (int64_t b = 0; b < batch_; ++b) rows[static_cast<size_t>(b)].assign(ids_.begin() + b * time_, ids_.begin() + (b + 1) * time_);
+      TERN_RETURN_IF_ERROR(beams == 1 ? Greedy(&rows) : Beams(beams, &rows));
+      size_t longest = 0;
+      for (const auto& row : rows) longest = std::max(longest, row.size());
+      NamedTensor t{beams == 1 ? "greedy_ids" : Str("beam", beams, "_ids"), DType::i64, {batch_, static_cast<int64_t>(longest)}, {}};
+      for (auto& row : rows) {
+        row.resize(longest, c_.pad_token_id);
+        t.bytes.insert(t.bytes.end(), reinterpret_cast<const uint8_t*>(row.data()), reinterpret_cast<const uint8_t*>(row.data() + row.size()));
+      }
+      out_.push_back(std::move(t));
+    }
+    return {};
+  }
+
+  // The likeliest token at every step, all lanes together.
+  Status Greedy(std::vector<std::vector<int64_t>>* rows) {
+    TERN_ASSIGN(auto session, Open({{1, LogitsMode::kLast}, {time_, LogitsMode::kLast}}, time_ + options_.generate, batch_));
     TERN_RETURN_IF_ERROR(Feed(session.get(), 0, time_, LogitsMode::kLast, false));
-    std::vector<uint8_t> done(rows.size());
-    std::vector<int32_t> next(rows.size());
+    std::vector<uint8_t> done(rows->size());
+    std::vector<int32_t> next(rows->size());
     for (int64_t step = 0; step < options_.generate; ++step) {
       const Operand& logits = session->output("logits");
-      for (size_t b = 0; b < rows.size(); ++b) {
+      for (size_t b = 0; b < rows->size(); ++b) {
         const int64_t id = done[b] ? c_.pad_token_id : model_->kernels().argmax(logits.f32() + static_cast<int64_t>(b) * logits.stride, logits.cols);
-        rows[b].push_back(id);
+        (*rows)[b].push_back(id);
         next[b] = static_cast<int32_t>(id);
         done[b] = done[b] || id == c_.eos_token_id;
       }
       if (std::all_of(done.begin(), done.end(), [](uint8_t d) { return d != 0; })) break;
       if (step + 1 < options_.generate) TERN_RETURN_IF_ERROR(session->Feed(next, LogitsMode::kLast));
     }
-    NamedTensor t{"greedy_ids", DType::i64, {batch_, static_cast<int64_t>(rows[0].size())}, {}};
-    for (const auto& row : rows) t.bytes.insert(t.bytes.end(), reinterpret_cast<const uint8_t*>(row.data()), reinterpret_cast<const uint8_t*>(row.data() + row.size()));
-    out_.push_back(std::move(t));
+    return {};
+  }
+
+  // One sequence after the other.
+  Status Beams(int64_t beams, std::vector<std::vector<int64_t>>* rows) {
+    BeamOptions options;
+    options.beams = beams, options.new_tokens = options_.generate;
+    options.pad_id = static_cast<int32_t>(c_.pad_token_id), options.eos_id = c_.eos_token_id;
+    TERN_ASSIGN(auto session, Open({{1, LogitsMode::kLast}, {time_, LogitsMode::kLast}}, time_ + options_.generate, beams));
+    for (int64_t b = 0; b < batch_; ++b) {
+      session->Reset();
+      TERN_ASSIGN(const Decoded found, SearchText(*session, std::span<const int32_t>(ids_).subspan(static_cast<size_t>(b * time_), static_cast<size_t>(time_)), options));
+      (*rows)[static_cast<size_t>(b)].insert((*rows)[static_cast<size_t>(b)].end(), found.ids.begin(), found.ids.end());
+    }
     return {};
   }
 

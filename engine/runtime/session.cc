@@ -244,6 +244,28 @@ int64_t Session::max_tokens() const {
   return most;
 }
 
+Status Session::Reorder(std::span<const int32_t> parents) {
+  if (static_cast<int64_t>(parents.size()) != options_.batch) return InternalError("a parent for every lane");
+  if (spare_.bytes() < memory_.state) {
+    TERN_ASSIGN(spare_, Region::Create(memory_.state));
+  }
+  const Plan& plan = executors_.front()->plan();
+  for (size_t i = 0; i < plan.graph.states.size(); ++i) {
+    const StateSpec& s = plan.graph.states[i];
+    if (s.lanes != options_.batch) continue;  // what all lanes share
+    const int64_t bytes = s.elements > 0 ? s.elements * static_cast<int64_t>(sizeof(float)) : s.heads * KvHeadBytes(s);
+    uint8_t *from = state_.data() + plan.state_offset[i], *to = spare_.data() + plan.state_offset[i];
+    for (int pass = 0; pass < 2; ++pass)  // aside, then back
+      for (int64_t lane = 0; lane < s.lanes; ++lane) {
+        const int64_t parent = parents[static_cast<size_t>(lane)];
+        if (parent == lane) continue;
+        if (pass == 0) std::memcpy(to + lane * bytes, from + parent * bytes, static_cast<size_t>(bytes));
+        else std::memcpy(from + lane * bytes, to + lane * bytes, static_cast<size_t>(bytes));
+      }
+  }
+  return {};
+}
+
 Result<std::unique_ptr<Session>> Session::Fork() const {
   TERN_ASSIGN(auto other, Create(model_, options_));
   std::memcpy(other->state_.data(), state_.data(), static_cast<size_t>(state_.bytes()));

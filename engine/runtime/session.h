@@ -72,6 +72,8 @@ class Session {
 
   void Reset();                                        // an empty conversation
   Result<std::unique_ptr<Session>> Fork() const;       // a second conversation that continues from here
+  // Lane i goes on from where lane parents[i] stands: every state that changes hands is copied. The first call allocates; kMemory if it cannot.
+  Status Reorder(std::span<const int32_t> parents);
   // The state and what the caller wants kept with it, to be restored by a session of the same model, settings, batch and plans. Restore gives `extra` back.
   Status Save(const std::string& path, const Json& extra) const;
   Result<Json> Restore(const std::string& path);
@@ -100,7 +102,7 @@ class Session {
   std::unique_ptr<Gang> gang_;
   std::unique_ptr<NeighborFeed> neighbors_;  // RETRO only
   MemoryUse memory_;
-  Region arena_, state_;
+  Region arena_, state_, spare_;  // spare_: of Reorder
   std::vector<std::shared_ptr<const Region>> constants_;
   std::vector<std::unique_ptr<Executor>> executors_;  // beside options_.plans
   Executor* last_ = nullptr;

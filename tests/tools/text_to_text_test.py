@@ -112,6 +112,17 @@ class TextToText(unittest.TestCase):
         self.assertEqual(shown.out, one["text"] + "\n")
         self.assertIn("experts: ", shown.err)
 
+    def test_beams_of_a_decoder(self):
+        books = os.path.join(SOURCE, "models/zoo/books-xl.tern")
+        text = "It was a dark night, and"
+        greedy = self.run_json("run", books, text, "--new-tokens", "12", "--temperature", "0", "--ignore-eos")
+        one = self.run_json("run", books, text, "--new-tokens", "12", "--no-repeat-ngram", "12", "--ignore-eos")
+        self.assertEqual(one["ids"], greedy["ids"])
+        four = self.run_json("run", books, text, "--new-tokens", "12", "--beams", "4", "--ignore-eos")
+        self.assertEqual((len(four["ids"]), four["end"], four["prompt_tokens"]), (12, "length", greedy["prompt_tokens"]))
+        self.assertGreaterEqual(four["score"], one["score"])
+        self.assertEqual(self.tern("run", books, text, "--new-tokens", "12", "--beams", "4", "--ignore-eos").out, four["text"] + "\n")
+
     def test_fill_has_a_blank_for_each_sentinel(self):
         filled = self.run_json("fill", self.model, "The <extra_id_0> walks in <extra_id_1> park", "--new-tokens", "12")
         self.assertEqual([b["sentinel"] for b in filled["blanks"]], ["<extra_id_0>", "<extra_id_1>"])
@@ -138,7 +149,10 @@ class TextToText(unittest.TestCase):
         self.refused(2, "conversation", "run", self.model, "x", "--save-state", os.path.join(self.folder.name, "s"))
         self.refused(6, "memory", "run", self.model, "x", "--beams", "1000", "--new-tokens", "10000000")
         books = os.path.join(SOURCE, "models/zoo/books-xl.tern")
-        self.refused(2, "encoder-decoder", "run", books, "x", "--beams", "4")
+        self.refused(2, "--beams", "run", books, "x", "--beams", "4", "--temperature", "1")
+        self.refused(2, "--beams", "run", books, "x", "--beams", "4", "--stop", "y")
+        self.refused(2, "--beams", "run", books, "x", "--beams", "4", "--save-state", os.path.join(self.folder.name, "s"))
+        self.refused(6, "memory", "run", books, "x", "--beams", "8", "--new-tokens", "1000000000")
         self.refused(2, "no experts", "run", books, "x", "--expert-memory", "1M")
         self.refused(2, "no encoder", "embed", self.model, "x")
 
