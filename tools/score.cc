@@ -95,6 +95,10 @@ class ScoreVerb : public Command {
 
   // One document after the other (records of a .jsonl, else the whole input); memory starts empty at each, the figures are of all.
   Status Whole(TextInput& input, Console& console) {
+    std::optional<FileWriter> svg;  // a place that cannot be written to is told before a book is read
+    if (svg_) {
+      TERN_ASSIGN(svg, FileWriter::Create(*svg_));
+    }
     Progress progress(console, "scoring", input.total_bytes(), "B");
     const int64_t start = NowNs();
     Scorer scorer(session_.get());
@@ -130,10 +134,9 @@ class ScoreVerb : public Command {
     }
     const Score& score = window_ ? windows.score() : scorer.score();
     Report(score, bytes, static_cast<double>(NowNs() - start) * 1e-9, console);
-    if (!svg_) return {};
-    TERN_ASSIGN(FileWriter w, FileWriter::Create(*svg_));
-    TERN_RETURN_IF_ERROR(w.Write(MemorySvg(memory_->Finish(), memory_->absorbed())));
-    return w.Commit();
+    if (!svg) return {};
+    TERN_RETURN_IF_ERROR(svg->Write(MemorySvg(memory_->Finish(), memory_->absorbed())));
+    return svg->Commit();
   }
 
   Status Lines(TextInput& input, Console& console) {

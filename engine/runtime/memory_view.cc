@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "engine/base/checked.h"
+
 namespace tern {
 
 MemoryStats::MemoryStats(const Session* session) : session_(session) {
@@ -21,7 +23,10 @@ MemoryStats::MemoryStats(const Session* session) : session_(session) {
 void MemoryStats::Look(int64_t tokens) {
   if (layers_.empty()) return;
   const int64_t begin = session_->segment_begin(), end = session_->tokens_seen() - begin;
-  absorbed_ = std::max<int64_t>(0, begin - layers_[0].memory.short_memory);
+  const LongTermMemory& first = layers_[0].memory;
+  absorbed_ = std::max<int64_t>(0, begin - first.short_memory);
+  // A memory that starts anew holds what came since; its segments are all full (models/README.md).
+  if (first.calls_per_fit > 0 && absorbed_ > 0) absorbed_ = (CeilDiv(absorbed_, first.length) - 1) % first.calls_per_fit * first.length + first.length;
   if (absorbed_ == 0) return;
   for (Layer& layer : layers_) {
     const LongTermMemory& m = layer.memory;
@@ -77,7 +82,8 @@ std::string MemorySvg(const std::vector<MemoryStats::Layer>& layers, int64_t abs
     for (const auto& head : layer.heads)
       for (double d : head.density) most = std::max(most, d);
   }
-  const int64_t width = kLeft + columns * (kWidth + kGap) + 20, height = kTop + static_cast<int64_t>(layers.size()) * (kHeight + kGap) + 46;
+  // However few heads: the lines of text have room.
+  const int64_t width = std::max<int64_t>(760, kLeft + columns * (kWidth + kGap) + 20), height = kTop + static_cast<int64_t>(layers.size()) * (kHeight + kGap) + 46;
   auto number = [](double v) {
     char text[32];
     std::snprintf(text, sizeof text, "%.1f", v);

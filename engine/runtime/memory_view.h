@@ -35,7 +35,7 @@ class MemoryStats {
   };
   // The means of all that was seen.
   std::vector<Layer> Finish() const;
-  int64_t absorbed() const { return absorbed_; }  // positions that entered the memory since the last reset
+  int64_t absorbed() const { return absorbed_; }  // positions that the memory holds: since the last reset, or since it began anew by itself
 
   // How many tokens before the newest row of the memory a time t of (0, 1] lies: the segment k updates ago occupies (tau^(k+1), tau^k].
   static double TokensAgo(const LongTermMemory& m, double t);
