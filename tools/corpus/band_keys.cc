@@ -5,6 +5,7 @@
 
 #include "engine/base/hash.h"
 #include "tools/corpus/near.h"
+#include "tools/corpus/pair_set.h"
 #include "tools/corpus/pipeline.h"
 
 namespace tern::corpus {
@@ -14,11 +15,6 @@ int PartBits(int bands) {
   int bits = 8;
   while (bits > 0 && (int64_t{bands} << bits) > 4096) --bits;
   return bits;
-}
-
-void SortUnique(std::vector<uint64_t>* v) {
-  std::sort(v->begin(), v->end());
-  v->erase(std::unique(v->begin(), v->end()), v->end());
 }
 
 // By the high half, stable: three rounds of eleven bits, if the documents in the low half ascend already.
@@ -75,40 +71,32 @@ Result<BandKeys::Meetings> BandKeys::Run(DedupState* state) {
   Meetings all;
   std::set<std::pair<uint64_t, uint64_t>> known;  // digests of large meetings: the same family meets in many bands
   std::mutex mu;
-  const int64_t parts = int64_t{1} << part_bits_;
-  for (int64_t band = 0; band < bands_; ++band) {
-    std::vector<uint64_t> fresh;
-    TERN_RETURN_IF_ERROR(ForChunks(state->corpus.threads(), parts, state->options.common.cancel, [&](int64_t part, int) -> Status {
-      TERN_ASSIGN(std::vector<uint64_t> records, store_->Take(band * parts + part));
-      std::erase_if(records, [&](uint64_t r) { return !state->here(static_cast<uint32_t>(r)); });
-      std::vector<uint64_t> other, pairs;
-      SortByKey(state->ranks.alone(), &records, &other);
-      for (size_t i = 0; i < records.size();) {
-        size_t j = i + 1;
-        while (j < records.size() && records[j] >> 32 == records[i] >> 32) ++j;
-        if (j - i > kSmallMeeting) {
-          std::vector<uint32_t> group;
-          for (size_t k = i; k < j; ++k) group.push_back(static_cast<uint32_t>(records[k]));
-          Hash128 digest = Xxh3Wide({reinterpret_cast<const uint8_t*>(group.data()), group.size() * 4});
-          std::lock_guard lock(mu);
-          if (known.emplace(digest.low, digest.high).second) all.groups.push_back(std::move(group));
-        } else {
-          for (size_t k = i; k < j; ++k)
-            for (size_t l = k + 1; l < j; ++l)
-              if (!state->reference(static_cast<uint32_t>(records[l]))) pairs.push_back(PairOf(static_cast<uint32_t>(records[k]), static_cast<uint32_t>(records[l])));
-        }
-        i = j;
+  const int threads = state->corpus.threads();
+  PairSet pairs(state->documents(), threads);
+  std::vector<std::vector<uint64_t>> others(static_cast<size_t>(threads));
+  TERN_RETURN_IF_ERROR(ForChunks(threads, store_->partitions(), state->options.common.cancel, [&](int64_t part, int worker) -> Status {
+    TERN_ASSIGN(std::vector<uint64_t> records, store_->Take(part));
+    std::erase_if(records, [&](uint64_t r) { return !state->here(static_cast<uint32_t>(r)); });
+    SortByKey(state->ranks.alone(), &records, &others[static_cast<size_t>(worker)]);
+    for (size_t i = 0; i < records.size();) {
+      size_t j = i + 1;
+      while (j < records.size() && records[j] >> 32 == records[i] >> 32) ++j;
+      if (j - i > kSmallMeeting) {
+        std::vector<uint32_t> group;
+        for (size_t k = i; k < j; ++k) group.push_back(static_cast<uint32_t>(records[k]));
+        Hash128 digest = Xxh3Wide({reinterpret_cast<const uint8_t*>(group.data()), group.size() * 4});
+        std::lock_guard lock(mu);
+        if (known.emplace(digest.low, digest.high).second) all.groups.push_back(std::move(group));
+      } else {
+        for (size_t k = i; k < j; ++k)
+          for (size_t l = k + 1; l < j; ++l)
+            if (!state->reference(static_cast<uint32_t>(records[l]))) pairs.Add(PairOf(static_cast<uint32_t>(records[k]), static_cast<uint32_t>(records[l])), worker);
       }
-      std::lock_guard lock(mu);
-      fresh.insert(fresh.end(), pairs.begin(), pairs.end());
-      return {};
-    }));
-    SortUnique(&fresh);
-    size_t middle = all.pairs.size();
-    all.pairs.insert(all.pairs.end(), fresh.begin(), fresh.end());
-    std::inplace_merge(all.pairs.begin(), all.pairs.begin() + static_cast<std::ptrdiff_t>(middle), all.pairs.end());
-    all.pairs.erase(std::unique(all.pairs.begin(), all.pairs.end()), all.pairs.end());
-  }
+      i = j;
+    }
+    return {};
+  }));
+  TERN_ASSIGN(all.pairs, pairs.Take(threads, state->options.common.cancel));
   TERN_RETURN_IF_ERROR(GatherGroups(state->ranks, &all.groups));
   std::sort(all.groups.begin(), all.groups.end());  // the order in which threads and ranks found them does not matter
   all.groups.erase(std::unique(all.groups.begin(), all.groups.end()), all.groups.end());

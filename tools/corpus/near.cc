@@ -80,10 +80,11 @@ class NearStage {
   // Which entries reach the threshold. Without --pairs a pair that is already connected is not looked at: it cannot change the components.
   Status Verify() {
     std::vector<uint64_t> pairs = std::move(meetings_.pairs);  // of documents; from here on of entries, in the same memory
-    for (uint64_t& p : pairs) {
-      uint32_t a = sets_.EntryOf(static_cast<uint32_t>(p >> 32)), b = sets_.EntryOf(static_cast<uint32_t>(p));
-      p = PairOf(a, b);
-    }
+    TERN_RETURN_IF_ERROR(ForMany(pairs.size(), kAnyWorker, [&](size_t i, int) -> Status {
+      uint64_t& p = pairs[i];
+      p = PairOf(sets_.EntryOf(static_cast<uint32_t>(p >> 32)), sets_.EntryOf(static_cast<uint32_t>(p)));
+      return {};
+    }));
     std::erase_if(pairs, [](uint64_t p) { return p >> 32 == static_cast<uint32_t>(p); });
     TERN_ASSIGN(pairs, s_.ranks.Route(std::move(pairs), [this](uint64_t p) { return sets_.RankOf(static_cast<uint32_t>(p >> 32)); }));
     std::vector<std::vector<uint32_t>> families;  // of entries
@@ -110,13 +111,14 @@ class NearStage {
 
   // What this rank joined, to all.
   Status ShareJoins() {
-    if (s_.ranks.alone()) return {};
-    TERN_ASSIGN(joined_, s_.ranks.Concatenate(std::move(joined_)));
-    for (const Joined& j : joined_) {
-      entries_.Join(static_cast<uint32_t>(j.pair >> 32), static_cast<uint32_t>(j.pair));
-      if (o_.pairs && s_.ranks.root()) verified_[j.pair] = j.similarity;
+    if (!s_.ranks.alone()) {
+      TERN_ASSIGN(joined_, s_.ranks.Concatenate(std::move(joined_)));
+      for (const Joined& j : joined_) {
+        entries_.Join(static_cast<uint32_t>(j.pair >> 32), static_cast<uint32_t>(j.pair));
+        if (o_.pairs && s_.ranks.root()) verified_[j.pair] = j.similarity;
+      }
     }
-    joined_ = {};
+    std::sort(joined_.begin(), joined_.end(), [](const Joined& a, const Joined& b) { return a.pair < b.pair; });
     return {};
   }
 
@@ -165,7 +167,7 @@ class NearStage {
 
   Status VerifyPairs(const std::vector<uint64_t>& pairs) {
     // Batches grow: the first few of a family already join most of it, and pairs that are joined are skipped in the next batch.
-    constexpr size_t kLargest = 1 << 14, kChunk = 256;
+    constexpr size_t kLargest = 1 << 14, kChunk = 64;
     std::vector<double> similarity;
     for (size_t from = 0, batch = 64, n; from < pairs.size(); from += n, batch = std::min(2 * batch, kLargest)) {
       n = std::min(batch, pairs.size() - from);
@@ -183,7 +185,7 @@ class NearStage {
         if (!(similarity[i] >= o_.threshold)) continue;
         const bool joined = entries_.Join(static_cast<uint32_t>(pairs[from + i] >> 32), static_cast<uint32_t>(pairs[from + i]));
         ++joins_;
-        if (!s_.ranks.alone() && (joined || o_.pairs)) joined_.push_back({pairs[from + i], similarity[i]});
+        if (joined || (o_.pairs && !s_.ranks.alone())) joined_.push_back({pairs[from + i], similarity[i]});
         if (o_.pairs) verified_[pairs[from + i]] = similarity[i];
       }
     }
@@ -216,7 +218,7 @@ class NearStage {
   Status FormClusters(Clusters* clusters) {
     // Documents by component; a stable sort keeps them ascending.
     std::vector<std::pair<uint32_t, uint32_t>> by_root;
-    for (uint32_t doc : sets_.docs()) by_root.emplace_back(entries_.Root(sets_.EntryOf(doc)), doc);
+    for (size_t i = 0; i < sets_.docs().size(); ++i) by_root.emplace_back(entries_.Root(sets_.EntryAt(i)), sets_.docs()[i]);
     std::stable_sort(by_root.begin(), by_root.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::vector<std::pair<size_t, size_t>> components;
     size_t number = 0;
@@ -229,21 +231,33 @@ class NearStage {
         for (size_t k = i; k < j; ++k) wanted.push_back(sets_.EntryOf(by_root[k].second));
     }
     TERN_RETURN_IF_ERROR(sets_.Bring(s_.ranks, std::move(wanted)));
-    for (auto [begin, end] : components) {
+    // Small components side by side, a few at a time; then the large ones, one after another and each on all threads.
+    constexpr size_t kAtOnce = 64;
+    auto form = [&](std::pair<size_t, size_t> c, int worker, Clusters* to) {
       std::vector<uint32_t> docs;
-      for (size_t k = begin; k < end; ++k) docs.push_back(by_root[k].second);
-      TERN_RETURN_IF_ERROR(o_.star ? Stars(docs, clusters) : Whole(docs, clusters));
-    }
+      for (size_t k = c.first; k < c.second; ++k) docs.push_back(by_root[k].second);
+      return o_.star ? Stars(docs, worker, to) : Whole(docs, worker, to);
+    };
+    const auto large = std::stable_partition(components.begin(), components.end(), [](auto c) { return c.second - c.first <= 256; });
+    const size_t small = static_cast<size_t>(large - components.begin());
+    std::vector<Clusters> found((small + kAtOnce - 1) / kAtOnce);
+    TERN_RETURN_IF_ERROR(ForChunks(s_.corpus.threads(), static_cast<int64_t>(found.size()), o_.common.cancel, [&](int64_t chunk, int worker) -> Status {
+      const size_t from = static_cast<size_t>(chunk) * kAtOnce;
+      for (size_t i = from; i < std::min(small, from + kAtOnce); ++i) TERN_RETURN_IF_ERROR(form(components[i], worker, &found[static_cast<size_t>(chunk)]));
+      return {};
+    }));
+    for (const Clusters& some : found) clusters->Add(some);
+    for (auto it = large; it != components.end(); ++it) TERN_RETURN_IF_ERROR(form(*it, kAnyWorker, clusters));
     return {};
   }
 
   // One cluster; the first in keep order stays.
-  Status Whole(const std::vector<uint32_t>& docs, Clusters* clusters) {
+  Status Whole(const std::vector<uint32_t>& docs, int worker, Clusters* clusters) {
     const uint32_t keeper = *std::min_element(docs.begin(), docs.end(), [&](uint32_t a, uint32_t b) { return s_.Better(a, b); });
     std::vector<std::pair<uint32_t, double>> members;
     for (uint32_t doc : docs) members.emplace_back(doc, 0.0);
-    TERN_RETURN_IF_ERROR(ForMany(members.size(), [&](size_t i, int worker) -> Status {
-      TERN_ASSIGN(members[i].second, Similarity(sets_.EntryOf(keeper), sets_.EntryOf(members[i].first), 0, worker));
+    TERN_RETURN_IF_ERROR(ForMany(members.size(), worker, [&](size_t i, int w) -> Status {
+      TERN_ASSIGN(members[i].second, KnownOrSimilarity(sets_.EntryOf(keeper), sets_.EntryOf(members[i].first), 0, w));
       return {};
     }));
     Add(members, keeper, clusters);
@@ -255,18 +269,31 @@ class NearStage {
     for (auto [doc, similarity] : members) clusters->members.push_back(doc), clusters->similarity.push_back(similarity);
   }
 
-  // f(i, worker) for i = 0..n-1, on several threads if there are many.
+  // f(i, worker) for i = 0..n-1: on one thread as `worker`, or with kAnyWorker on several if there are many.
+  static constexpr int kAnyWorker = -1;
   template <class F>
-  Status ForMany(size_t n, F&& f) {
+  Status ForMany(size_t n, int worker, F&& f) {
     constexpr size_t kChunk = 64;
-    return ForChunks(n > 4 * kChunk ? s_.corpus.threads() : 1, static_cast<int64_t>((n + kChunk - 1) / kChunk), o_.common.cancel, [&](int64_t chunk, int worker) -> Status {
-      for (size_t i = static_cast<size_t>(chunk) * kChunk; i < std::min(n, static_cast<size_t>(chunk + 1) * kChunk); ++i) TERN_RETURN_IF_ERROR(f(i, worker));
+    if (worker != kAnyWorker) {
+      for (size_t i = 0; i < n; ++i) TERN_RETURN_IF_ERROR(f(i, worker));
+      return {};
+    }
+    return ForChunks(n > 4 * kChunk ? s_.corpus.threads() : 1, static_cast<int64_t>((n + kChunk - 1) / kChunk), o_.common.cancel, [&](int64_t chunk, int w) -> Status {
+      for (size_t i = static_cast<size_t>(chunk) * kChunk; i < std::min(n, static_cast<size_t>(chunk + 1) * kChunk); ++i) TERN_RETURN_IF_ERROR(f(i, w));
       return {};
     });
   }
 
+  // Most components are a pair that Verify joined, and then it knows how alike they are.
+  Result<double> KnownOrSimilarity(uint32_t a, uint32_t b, double least, int worker) {
+    const uint64_t pair = PairOf(a, b);
+    const auto it = std::lower_bound(joined_.begin(), joined_.end(), pair, [](const Joined& j, uint64_t p) { return j.pair < p; });
+    if (it != joined_.end() && it->pair == pair) return it->similarity;
+    return Similarity(a, b, least, worker);
+  }
+
   // In keep order the first document that is free takes every free document that is alike enough to it, whether or not they met.
-  Status Stars(const std::vector<uint32_t>& docs, Clusters* clusters) {
+  Status Stars(const std::vector<uint32_t>& docs, int worker, Clusters* clusters) {
     std::vector<uint32_t> entries;
     for (uint32_t doc : docs) entries.push_back(sets_.EntryOf(doc));
     SortUnique(&entries);
@@ -296,8 +323,8 @@ class NearStage {
       else for (size_t p = 0; p < entries.size(); ++p) candidates.push_back(static_cast<uint32_t>(p));
       std::erase_if(candidates, [&](uint32_t p) { return taken[p]; });
       std::vector<double> similarity(candidates.size());
-      TERN_RETURN_IF_ERROR(ForMany(candidates.size(), [&](size_t i, int worker) -> Status {
-        TERN_ASSIGN(similarity[i], Similarity(entries[at], entries[candidates[i]], o_.threshold, worker));
+      TERN_RETURN_IF_ERROR(ForMany(candidates.size(), worker, [&](size_t i, int w) -> Status {
+        TERN_ASSIGN(similarity[i], KnownOrSimilarity(entries[at], entries[candidates[i]], o_.threshold, w));
         return {};
       }));
       for (size_t i = 0; i < candidates.size(); ++i) {
@@ -323,7 +350,7 @@ class NearStage {
     uint64_t pair;
     double similarity;
   };
-  std::vector<Joined> joined_;           // over several ranks
+  std::vector<Joined> joined_;           // the pairs that joined components; over several ranks with --pairs all; in the end sorted, of all ranks
   std::vector<Buffers> buffers_;
 };
 

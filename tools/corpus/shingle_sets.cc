@@ -13,7 +13,7 @@ namespace {
 struct BlockSets : BlockResult {
   std::vector<uint32_t> docs;
   std::vector<size_t> ends;  // in hashes
-  std::vector<uint64_t> hashes;
+  std::unique_ptr<uint64_t[]> hashes;
   std::vector<Hash128> digests;
 };
 
@@ -64,10 +64,10 @@ Status ShingleSets::Read(DedupState* state, std::vector<uint32_t> docs) {
   std::vector<Hash128> digests;  // over several ranks: of the own documents
   struct Space {
     ShingleReader shingles;
-    std::vector<uint64_t> set;
+    std::vector<uint64_t> set, hashes;
   };
   std::vector<std::unique_ptr<Space>> spaces;
-  for (int i = 0; i < state->corpus.threads(); ++i) spaces.push_back(std::make_unique<Space>(Space{ShingleReader(state->options.unit, state->seed), {}}));
+  for (int i = 0; i < state->corpus.threads(); ++i) spaces.push_back(std::make_unique<Space>(Space{ShingleReader(state->options.unit, state->seed), {}, {}}));
   auto range = [&](int64_t first, int64_t end) {
     auto from = std::lower_bound(docs_.begin(), docs_.end(), static_cast<uint32_t>(first));
     auto to = std::lower_bound(from, docs_.end(), end, [](uint32_t d, int64_t e) { return d < e; });
@@ -84,40 +84,64 @@ Status ShingleSets::Read(DedupState* state, std::vector<uint32_t> docs) {
         auto sets = std::make_unique<BlockSets>();
         Space& space = *spaces[static_cast<size_t>(worker)];
         auto [from, to] = range(block.first_doc, block.DocOf(block.records.size()));
+        space.hashes.clear();
+        const bool one = to - from == 1;  // which may be a giant
         for (auto it = from; it != to; ++it) {
           space.shingles.ReadSet(block.records[static_cast<size_t>(*it - block.first_doc)].text, &space.set);
           sets->docs.push_back(*it);
-          sets->hashes.insert(sets->hashes.end(), space.set.begin(), space.set.end());
-          sets->ends.push_back(sets->hashes.size());
+          if (!one) space.hashes.insert(space.hashes.end(), space.set.begin(), space.set.end());
+          sets->ends.push_back((one ? space.set : space.hashes).size());
           sets->digests.push_back(Xxh3Wide({reinterpret_cast<const uint8_t*>(space.set.data()), space.set.size() * 8}, state->seed));
         }
+        const std::vector<uint64_t>& hashes = one ? space.set : space.hashes;
+        sets->hashes.reset(new uint64_t[hashes.size()]);
+        std::copy(hashes.begin(), hashes.end(), sets->hashes.get());
         block.result = std::move(sets);
         return {};
       },
       [&](Block& block) -> Status {
-        const BlockSets& sets = static_cast<const BlockSets&>(*block.result);
+        BlockSets& sets = static_cast<BlockSets&>(*block.result);
+        // A block's sets stay where they are. (Those that are there already stay with them: they are few.)
+        const size_t all = sets.ends.empty() ? 0 : sets.ends.back();
+        const bool stay = FitsMemory(all);
+        const int64_t chunk = static_cast<int64_t>(chunks_.size());
         for (size_t i = 0; i < sets.docs.size(); ++i) {
           if (!state->ranks.alone()) digests.push_back(sets.digests[i]);
           const uint32_t entry = seen.FindOrAdd(sets.digests[i]);
           entry_of_.push_back(entry);
           if (entry < places_.size()) continue;
-          const size_t begin = i == 0 ? 0 : sets.ends[i - 1];
-          TERN_RETURN_IF_ERROR(Hold(sets.hashes.data() + begin, sets.ends[i] - begin, &places_.emplace_back()));
+          const size_t begin = i == 0 ? 0 : sets.ends[i - 1], size = sets.ends[i] - begin;
+          if (stay) places_.push_back({chunk << 32 | static_cast<int64_t>(begin), static_cast<uint32_t>(size)});
+          else TERN_RETURN_IF_ERROR(ToFile(sets.hashes.get() + begin, size, &places_.emplace_back()));
+        }
+        if (stay) {
+          chunks_.push_back(std::move(sets.hashes));
+          held_ += static_cast<int64_t>(all);
         }
         return {};
       }));
   return state->ranks.alone() ? Status() : NumberOverAll(state, digests);
 }
 
-Status ShingleSets::Hold(const uint64_t* set, size_t size, Place* place) {
-  place->size = static_cast<uint32_t>(size);
-  if (file_.empty() && static_cast<int64_t>(memory_.size() + size) <= budget_) {
-    place->at = static_cast<int64_t>(memory_.size());
-    memory_.insert(memory_.end(), set, set + size);
-    return {};
-  }
+Status ShingleSets::ToFile(const uint64_t* set, size_t size, Place* place) {
   TERN_ASSIGN(int64_t at, file_.Append(temporary_, set, static_cast<int64_t>(size * 8)));
-  place->at = static_cast<int64_t>(memory_.size()) + at / 8;
+  *place = {kInFile + at / 8, static_cast<uint32_t>(size)};
+  return {};
+}
+
+Status ShingleSets::Hold(const uint64_t* set, size_t size, Place* place) {
+  constexpr size_t kChunk = 1 << 16;
+  if (!FitsMemory(size)) return ToFile(set, size, place);
+  if (last_room_ < size) {
+    const size_t room = std::max(size, kChunk);
+    chunks_.emplace_back(new uint64_t[room]);
+    last_room_ = last_chunk_ = room;
+  }
+  const size_t at = last_chunk_ - last_room_;
+  std::copy(set, set + size, chunks_.back().get() + at);
+  *place = {static_cast<int64_t>(chunks_.size() - 1) << 32 | static_cast<int64_t>(at), static_cast<uint32_t>(size)};
+  last_room_ -= size;
+  held_ += static_cast<int64_t>(size);
   return {};
 }
 
@@ -194,10 +218,9 @@ Status ShingleSets::Bring(Ranks& ranks, std::vector<uint32_t> wanted) {
 
 Result<const uint64_t*> ShingleSets::Get(uint32_t entry, std::vector<uint64_t>* buffer) {
   const Place& place = places_[entry];
-  const int64_t held = static_cast<int64_t>(memory_.size());
-  if (place.at + place.size <= held) return static_cast<const uint64_t*>(memory_.data() + place.at);
+  if (place.at < kInFile) return static_cast<const uint64_t*>(chunks_[static_cast<size_t>(place.at >> 32)].get() + static_cast<uint32_t>(place.at));
   buffer->resize(static_cast<size_t>(place.size));
-  TERN_RETURN_IF_ERROR(file_.Read((place.at - held) * 8, buffer->data(), place.size * 8));
+  TERN_RETURN_IF_ERROR(file_.Read((place.at - kInFile) * 8, buffer->data(), int64_t{place.size} * 8));
   return static_cast<const uint64_t*>(buffer->data());
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ class ShingleSets {
   const std::vector<uint32_t>& docs() const { return docs_; }
   // The entry of a candidate: documents with equal sets have the same one. REQUIRES: doc is a candidate.
   uint32_t EntryOf(uint32_t doc) const;
+  uint32_t EntryAt(size_t index) const { return entry_of_[index]; }  // of docs()[index]
   uint32_t entries() const { return static_cast<uint32_t>(places_.size()); }
   int64_t SizeOf(uint32_t entry) const { return places_[entry].size; }
 
@@ -34,19 +36,24 @@ class ShingleSets {
  private:
 #pragma pack(push, 4)
   struct Place {
-    int64_t at;  // in hashes; behind memory_.size(): in the file; negative: not on this rank
+    int64_t at;  // a chunk << 32 | hashes in front; from kInFile on: hashes in front in the file; negative: not on this rank
     uint32_t size;
   };
 #pragma pack(pop)
+  static constexpr int64_t kInFile = int64_t{1} << 62;
+  using Chunk = std::unique_ptr<uint64_t[]>;
+  bool FitsMemory(size_t hashes) const { return file_.empty() && held_ + static_cast<int64_t>(hashes) <= budget_; }
+  Status ToFile(const uint64_t* set, size_t size, Place* place);
   Status Hold(const uint64_t* set, size_t size, Place* place);
   Status NumberOverAll(DedupState* state, const std::vector<Hash128>& digests);
 
   std::vector<uint32_t> docs_, entry_of_;  // parallel
   std::vector<uint32_t> entry_starts_;     // of the ranks
-  int64_t budget_ = 0;                     // hashes in memory
+  int64_t budget_ = 0, held_ = 0;          // hashes in memory
   std::string temporary_;
   std::vector<Place> places_;
-  std::vector<uint64_t> memory_;
+  std::vector<Chunk> chunks_;
+  size_t last_chunk_ = 0, last_room_ = 0;  // of the last chunk, if Hold made it: its size, and what is free of it
   SpillFile file_;
 };
 
