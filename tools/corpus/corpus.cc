@@ -224,6 +224,16 @@ void AppendPlace(const Corpus& corpus, const Block& block, size_t index, std::st
   *out += std::to_string(record.offset);
 }
 
+void AppendKept(const Block& block, const Record& record, std::string* out) {
+  std::string_view bytes = record.raw;
+  if (block.format == Format::kParagraphs) {
+    if (!bytes.empty() && bytes.back() == '\n') bytes.remove_suffix(1);
+    if (!bytes.empty() && bytes.back() == '\r') bytes.remove_suffix(1);
+  }
+  out->append(bytes);
+  if (block.format == Format::kParagraphs) *out += "\n\n";
+}
+
 void AppendRewritten(const Block& block, const Record& record, std::string_view text, std::string* out) {
   size_t before = static_cast<size_t>(record.text_raw.data() - record.raw.data());
   std::string_view after = record.raw.substr(before + record.text_raw.size());

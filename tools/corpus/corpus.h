@@ -110,6 +110,8 @@ void AppendParts(std::string* out, const Parts&... parts) {
 void AppendPlace(const Corpus& corpus, const Block& block, size_t index, std::string* out);
 // Appends `text` as a JSON string, quotes included: UTF-8 as it is, control characters escaped.
 void AppendJsonString(std::string_view text, std::string* out);
+// Appends the record as kept/ receives it: its bytes, and a blank line behind a paragraph. The block may be split only.
+void AppendKept(const Block& block, const Record& record, std::string* out);
 // Appends the record with its text replaced; everything else keeps its bytes and order.
 void AppendRewritten(const Block& block, const Record& record, std::string_view text, std::string* out);
 

@@ -1,16 +1,18 @@
 // The last pass of dedup: what is kept goes to kept/, what went is told in removed.jsonl.
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 #include "tools/corpus/dedup_state.h"
 
 namespace tern::corpus {
 namespace {
 
-// What the parallel part prepares: the removed lines, and the records to write anew.
+// What the parallel part prepares: the removed lines, and all that is kept.
 struct Written : BlockResult {
   std::string removed;
-  std::vector<std::pair<size_t, std::string>> rewritten;  // index of the record, its new bytes
+  std::string_view kept;  // in `anew`, or where nothing changed in the block's storage
+  std::string anew;
 };
 
 void AppendDouble(double value, std::string* out) {
@@ -53,16 +55,16 @@ class Writer {
   Status Prepare(Block& block) {
     auto written = std::make_unique<Written>();
     const bool parsed = HasCut(block.number);
+    const bool anew = parsed || block.format == Format::kParagraphs;
     std::string scratch, id;
     for (size_t i = 0; i < block.records.size(); ++i) {
       const uint32_t doc = static_cast<uint32_t>(block.DocOf(i));
       const Fate fate = s_.fate[doc];
       if (fate == Fate::kBad) continue;
       if (fate == Fate::kHere) {
-        if (!parsed || !s_.WasCut(doc)) continue;
-        std::string bytes;
-        AppendRewritten(block, block.records[i], s_.TextNow(doc, block.records[i].text, &scratch), &bytes);
-        written->rewritten.emplace_back(i, std::move(bytes));
+        if (!anew) continue;
+        if (parsed && s_.WasCut(doc)) AppendRewritten(block, block.records[i], s_.TextNow(doc, block.records[i].text, &scratch), &written->anew);
+        else AppendKept(block, block.records[i], &written->anew);
         continue;
       }
       TERN_RETURN_IF_ERROR(s_.ids.Find(doc, &id));
@@ -85,17 +87,27 @@ class Writer {
       written->removed += "}\n";
       block.records[i].id_json = {};
     }
+    written->kept = anew ? std::string_view(written->anew) : MoveTogether(block);
     block.result = std::move(written);
     return {};
   }
 
+  // The bytes of the kept records, moved to the front of the block's. The records no longer hold.
+  std::string_view MoveTogether(Block& block) const {
+    char* const begin = block.storage.data();
+    char* to = begin;
+    for (size_t i = 0; i < block.records.size(); ++i) {
+      if (!s_.here(static_cast<uint32_t>(block.DocOf(i)))) continue;
+      std::string_view raw = block.records[i].raw;
+      if (to != raw.data()) std::memmove(to, raw.data(), raw.size());
+      to += raw.size();
+    }
+    return {begin, static_cast<size_t>(to - begin)};
+  }
+
   Status Write(Block& block) {
     const Written& written = static_cast<const Written&>(*block.result);
-    size_t next = 0;
-    for (size_t i = 0; i < block.records.size(); ++i) {
-      if (next < written.rewritten.size() && written.rewritten[next].first == i) s_.out.KeepBytes(written.rewritten[next++].second);
-      else if (s_.here(static_cast<uint32_t>(block.DocOf(i)))) s_.out.Keep(block, block.records[i]);
-    }
+    s_.out.KeepBytes(written.kept);
     TERN_RETURN_IF_ERROR(s_.out.EndBlock(block));
     return s_.out.Append("removed.jsonl", written.removed);
   }

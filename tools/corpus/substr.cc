@@ -188,7 +188,8 @@ class SubstrStage {
     if (pass > 1 && length_ >= 8) {
       std::vector<uint64_t> joints = texts.joints;
       for (uint64_t& joint : joints) joint += shared.base();
-      TERN_ASSIGN(fresh, s_.ranks.Concatenate(repeated.HashesOver(joints)));
+      TERN_ASSIGN(fresh, repeated.HashesOver(joints));
+      TERN_ASSIGN(fresh, s_.ranks.Concatenate(std::move(fresh)));
       if (fresh.empty()) return {};
       if (!alone) {
         std::sort(fresh.begin(), fresh.end());

@@ -291,20 +291,31 @@ class RepeatedWindows {
   }
 
   // The minimizer hashes of the windows that lie over one of the joints: ascending positions, between two symbols of a document.
-  std::vector<uint64_t> HashesOver(const std::vector<uint64_t>& joints) const {
-    std::vector<uint64_t> hashes;
-    MinimizerRuns<T> runs(values_, o_.length);
+  Result<std::vector<uint64_t>> HashesOver(const std::vector<uint64_t>& joints) const {
+    constexpr size_t kAtOnce = 512;
     const uint64_t length = static_cast<uint64_t>(o_.length);
-    for (uint64_t joint : joints) {
-      size_t doc = DocOf(joint - 1);
-      uint64_t begin = std::max(text_.starts[doc], joint >= length - 1 ? joint - (length - 1) : 0), end = std::min(text_.starts[doc + 1] - 1, joint + length - 1);
-      if (end - begin < length) continue;
-      uint64_t salt = SaltOf(doc);
-      runs.Run(text_.data + begin, static_cast<int64_t>(end - begin), [&](uint64_t hash, int64_t, int64_t, int64_t) { hashes.push_back(hash ^ salt); });
-    }
-    std::sort(hashes.begin(), hashes.end());
-    hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
-    return hashes;
+    std::vector<std::vector<uint64_t>> found((joints.size() + kAtOnce - 1) / kAtOnce);
+    TERN_RETURN_IF_ERROR(ForChunks(o_.threads, static_cast<int64_t>(found.size()), o_.cancel, [&](int64_t chunk, int) -> Status {
+      std::vector<uint64_t>& hashes = found[static_cast<size_t>(chunk)];
+      MinimizerRuns<T> runs(values_, o_.length);
+      const size_t from = static_cast<size_t>(chunk) * kAtOnce;
+      for (size_t i = from; i < std::min(joints.size(), from + kAtOnce); ++i) {
+        const uint64_t joint = joints[i];
+        size_t doc = DocOf(joint - 1);
+        uint64_t begin = std::max(text_.starts[doc], joint >= length - 1 ? joint - (length - 1) : 0), end = std::min(text_.starts[doc + 1] - 1, joint + length - 1);
+        if (end - begin < length) continue;
+        uint64_t salt = SaltOf(doc);
+        runs.Run(text_.data + begin, static_cast<int64_t>(end - begin), [&](uint64_t hash, int64_t, int64_t, int64_t) { hashes.push_back(hash ^ salt); });
+      }
+      std::sort(hashes.begin(), hashes.end());
+      hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
+      return {};
+    }));
+    std::vector<uint64_t> all;
+    for (const auto& hashes : found) all.insert(all.end(), hashes.begin(), hashes.end());
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    return all;
   }
 
  private:
