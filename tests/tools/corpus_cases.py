@@ -103,6 +103,30 @@ class CorpusCase(unittest.TestCase):
         self.assertRegex(err, "/proc/self/mem: cannot read")
         self.assertFalse(os.path.exists(out))
 
+    def check_full_disks(self, *args):
+        """Disks of many sizes, so that they fill up at every stage: all is written, or exit 3, one message and nothing left."""
+        self.assertEqual(tern(*args, "-q", "-o", self.tmp + "/roomy")[0], 0)
+        whole, disk, full = tree(self.tmp + "/roomy"), self.tmp + "/disk", 0
+        os.mkdir(disk)
+        size = 16 << 10
+        while True:
+            mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d" % size, "tmpfs", disk], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if mounted.returncode != 0:
+                self.skipTest("no file system can be mounted here")
+            try:
+                code, _, err = tern(*args, "-q", "-o", disk + "/out")
+                if code == 0:
+                    self.assertEqual(tree(disk + "/out"), whole)
+                    break
+                self.assertEqual((code, err.count("tern: ")), (3, 1), err)
+                self.assertIn("No space left on device", err)
+                self.assertEqual(os.listdir(disk), [], "%d bytes" % size)
+                full += 1
+            finally:
+                subprocess.run(["umount", disk], check=True)
+            size += size // 4 & ~4095
+        self.assertGreater(full, 5)
+
     def kill_and_resume(self, *args):
         """Kills at random points, then --resume: the same bytes as a run that nobody disturbed. KILLS times."""
         start = time.monotonic()

@@ -141,6 +141,16 @@ class Cases(CorpusCase):
         self.check_failures("filter", self.tmp + "/a.jsonl", "--rules", "encoding")
         self.check_failures("leak", self.tmp + "/a.jsonl", "--test", self.tmp + "/b.jsonl", "--clean")
 
+    def test_full_disks(self):
+        write_corpus(self.tmp + "/a.jsonl", 1000, 1)
+        write_corpus(self.tmp + "/b.jsonl", 20, 2)
+        self.check_full_disks("filter", self.tmp + "/a.jsonl", "--rules", "gopher-rep")
+
+    def test_full_disks_leak(self):
+        write_corpus(self.tmp + "/a.jsonl", 1000, 1)
+        write_corpus(self.tmp + "/b.jsonl", 20, 2)
+        self.check_full_disks("leak", self.tmp + "/a.jsonl", "--test", self.tmp + "/b.jsonl", "--clean")
+
     def test_force_leaves_nothing_of_the_former_run(self):
         write_jsonl(self.tmp + "/a.jsonl", ["a", "b"])
         args = ["filter", self.tmp + "/a.jsonl", "--rules", "gopher", "-o", self.tmp + "/out"]

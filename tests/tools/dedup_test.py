@@ -53,6 +53,10 @@ class Dedup(CorpusCase):
         for extra in ([], ["--substr", "--max-memory", "1K"], ["--lines"]):
             self.check_failures("dedup", self.tmp + "/a.jsonl", *extra)
 
+    def test_full_disks(self):
+        write_corpus(self.tmp + "/a.jsonl", 1500, 3)
+        self.check_full_disks("dedup", self.tmp + "/a.jsonl", "--exact", "--near", "--lines", "--substr", "--max-memory", "100K", "--max-cluster", "1000")
+
     def test_input_that_changes_while_it_is_read(self):
         write_corpus(self.tmp + "/a.jsonl", 100, 3)
         os.mkfifo(self.tmp + "/pipe.jsonl")

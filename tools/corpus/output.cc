@@ -134,14 +134,12 @@ Status OutputFolder::CreateFolder(const CommonOptions& options) {
 
 bool OutputFolder::root() const { return !ranks_ || ranks_->root(); }
 
-// A run that fails leaves its checkpoints for --resume, but no empty folders.
+// A run that fails leaves nothing.
 OutputFolder::~OutputFolder() {
   if (lock_ < 0) return;
   kept_.reset();
   lists_.clear();
-  RemoveAll(work_ + "/kept");
-  ::unlink((work_ + "/lock").c_str());
-  ::rmdir(work_.c_str());  // fails if there are checkpoints
+  if (!published_) RemoveAll(work_);
   if (created_) ::rmdir(path_.c_str());
   ::close(lock_);
 }
@@ -171,26 +169,19 @@ Status OutputFolder::AdvanceTo(const Corpus& corpus, size_t source) {
 }
 
 void OutputFolder::Keep(const Block& block, const Record& record) {
-  if (block.format == Format::kParagraphs) {
-    std::string_view text = record.raw;  // not its `text`: the block may be split only
-    if (!text.empty() && text.back() == '\n') text.remove_suffix(1);
-    if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
-    KeepBytes(text);
-    KeepBytes("\n\n");
-    return;
-  }
-  if (run_.data() + run_.size() == record.raw.data() && !run_.empty()) {
-    run_ = std::string_view(run_.data(), run_.size() + record.raw.size());
-    return;
-  }
+  if (block.format != Format::kParagraphs) return KeepBytes(record.raw);
   copies_.append(run_);
-  run_ = record.raw;
+  run_ = {};
+  AppendKept(block, record, &copies_);
 }
 
 void OutputFolder::KeepBytes(std::string_view bytes) {
+  if (!run_.empty() && run_.data() + run_.size() == bytes.data()) {
+    run_ = std::string_view(run_.data(), run_.size() + bytes.size());
+    return;
+  }
   copies_.append(run_);
-  copies_.append(bytes);
-  run_ = {};
+  run_ = bytes;
 }
 
 Status OutputFolder::EndBlock(const Block& block) {
@@ -290,6 +281,8 @@ Status OutputFolder::Publish(const CommonOptions& options, const Corpus& corpus,
   if (!root()) return {};
   for (auto& [name, writer] : lists_)
     if (std::find(lists.begin(), lists.end(), name) != lists.end()) TERN_RETURN_IF_ERROR(writer.Commit());
+  TERN_RETURN_IF_ERROR(WriteWhole(work_ + "/manifest.json", DumpJson(ManifestJson(options, corpus), 1) + "\n"));
+  TERN_RETURN_IF_ERROR(WriteWhole(work_ + "/report.json", DumpJson(report, 1) + "\n"));
   // Everything is complete and on disk; now the names. report.json goes first and comes back last: with it, the folder is whole.
   ::unlink((path_ + "/report.json").c_str());
   // What a former run kept goes in any case: it is not what this report tells of.
@@ -304,9 +297,9 @@ Status OutputFolder::Publish(const CommonOptions& options, const Corpus& corpus,
   for (const std::string& name : lists)
     if (lists_.count(name)) TERN_RETURN_IF_ERROR(Rename(work_ + "/" + name, path_ + "/" + name));
   lists_.clear();
-  TERN_RETURN_IF_ERROR(WriteWhole(path_ + "/manifest.json", DumpJson(ManifestJson(options, corpus), 1) + "\n"));
-  TERN_RETURN_IF_ERROR(WriteWhole(path_ + "/report.json", DumpJson(report, 1) + "\n"));
+  for (const char* name : {"manifest.json", "report.json"}) TERN_RETURN_IF_ERROR(Rename(work_ + "/" + name, path_ + "/" + name));
   RemoveAll(work_);
+  published_ = true;
   created_ = false;
   return {};
 }

@@ -1,7 +1,8 @@
 // OutputFolder: the folder given with -o, and the files of 12.1. Every file appears under its name only when it is complete.
 //
 // Order of a run: Create (the folder must be new or empty) -> a pass that writes kept/, removed.jsonl .. -> Commit. A run that a guard stops calls
-// CommitStopped instead: no kept/, no removed.jsonl. A run that fails leaves nothing but its temporary files, which --resume or the next run sweeps.
+// CommitStopped instead: no kept/, no removed.jsonl. A run that fails leaves nothing; one that is killed leaves its
+// temporary files, which --resume or --force sweeps.
 #pragma once
 
 #include <cstdint>
@@ -29,14 +30,14 @@ class OutputFolder {
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
   const std::string& path() const { return path_; }
-  const std::string& work_path() const { return work_; }  // for spills and checkpoints; removed at the end
+  const std::string& work_path() const { return work_; }  // for spills; removed at the end
   // With --resume: everything was written by a run with these parameters; there is nothing to do.
   bool complete() const { return complete_; }
 
-  // kept/: the files of all sources. Then records in order; bytes that follow one another in a block are written at once.
+  // kept/: the files of all sources. Then records in order; bytes that follow one another in a block are written at once. They stay valid until EndBlock.
   void OpenKept(const Corpus& corpus);
   void Keep(const Block& block, const Record& record);
-  void KeepBytes(std::string_view bytes);    // a rewritten record
+  void KeepBytes(std::string_view bytes);    // rewritten records, or records as AppendKept gives them
   Status EndBlock(const Block& block);       // writes what was kept of the block; to be called for every block, in order
 
   // A list, e.g. "removed.jsonl", opened at the first call: appends `lines`, which end with a line feed.
@@ -61,7 +62,7 @@ class OutputFolder {
 
   std::string path_, work_;
   int lock_ = -1;
-  bool complete_ = false, created_ = false;
+  bool complete_ = false, created_ = false, published_ = false;
   bool root() const;
   Status CreateFolder(const CommonOptions& options);  // on the root: the folder, its work folder, the lock
   const Corpus* kept_corpus_ = nullptr;
