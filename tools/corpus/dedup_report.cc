@@ -40,6 +40,8 @@ class Page {
       page_.Difference(Caption("kept", r.kept), texts_[r.kept], Caption("removed", r.doc) + Str(", ", FateName(s_.fate[r.doc]), ", similarity ", std::round(r.similarity * 1e4) / 1e4), texts_[r.doc]);
     if (!cut_.empty()) page_.Heading("What was cut from texts");
     for (uint32_t doc : cut_) CutText(doc);
+    page_.Inputs("Inputs", s_.corpus);
+    page_.Parameters(s_.options.common);
     return page_.Write(s_.options.common.report_html);
   }
 

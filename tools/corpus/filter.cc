@@ -195,6 +195,8 @@ Status FilterRun::WritePage(const Json& report) const {
       page.Text(caption, sample.text, {});
     }
   }
+  page.Inputs("Inputs", *corpus_);
+  page.Parameters(options_.common);
   return page.Write(options_.common.report_html);
 }
 

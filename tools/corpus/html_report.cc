@@ -5,6 +5,7 @@
 
 #include "engine/base/file.h"
 #include "engine/base/utf8.h"
+#include "tools/corpus/corpus.h"
 
 namespace tern::corpus {
 namespace {
@@ -15,7 +16,9 @@ constexpr const char* kStyle =
     "td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}"
     "pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f6f4;padding:.8em;margin:.3em 0 1em;font:13px/1.45 ui-monospace,monospace}"
     "mark{background:#ffd8a8;color:inherit}.c{color:#666;font-size:.9em;margin:1em 0 0}.b{height:.7em;background:#3b7dd8}.b2{background:#d9822b}"
-    ".t td{border:0;padding:.1em .6em}.w{width:24em}.s{display:grid;grid-template-columns:1fr 1fr;gap:1em}"
+    ".t td{border:0;padding:.1em .6em}.w{width:24em}.s{display:grid;grid-template-columns:1fr 1fr;gap:1em}.s>div{min-width:0}"
+    ".k{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em;background:#3b7dd8}summary{cursor:pointer}"
+    "@media(max-width:50em){.s{grid-template-columns:1fr}.w{width:50%}}"
     "@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}pre{background:#242424}td,th{border-color:#444}mark{background:#7a4d12}.c{color:#999}}";
 
 constexpr size_t kMostDiffWords = 500;
@@ -24,6 +27,13 @@ bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0
 
 bool LooksLikeNumber(std::string_view cell) {
   return !cell.empty() && (cell == "-" || (cell.find_first_not_of("0123456789.,-+% eKMGTB") == std::string_view::npos && cell.find_first_of("0123456789") != std::string_view::npos));
+}
+
+// A long whole number with a comma before every three digits; anything else as it is.
+std::string Grouped(std::string cell) {
+  if (cell.find_first_not_of("0123456789") != std::string::npos) return cell;
+  for (size_t i = cell.size(); i > 3;) cell.insert(i -= 3, ",");
+  return cell;
 }
 
 // White-space separated pieces, each with the white space behind it.
@@ -63,9 +73,9 @@ void CommonWords(const std::vector<std::string_view>& a, const std::vector<std::
 
 void AppendMarkedWords(const std::vector<std::string_view>& words, const std::vector<char>& common, std::string* out) {
   for (size_t i = 0; i < words.size(); ++i) {
-    if (!common[i]) *out += "<mark>";
+    if (!common[i] && (i == 0 || common[i - 1])) *out += "<mark>";
     AppendHtml(words[i], out);
-    if (!common[i]) *out += "</mark>";
+    if (!common[i] && (i + 1 == words.size() || common[i + 1])) *out += "</mark>";
   }
   if (words.size() == kMostDiffWords) *out += " &hellip;";
 }
@@ -116,7 +126,7 @@ void HtmlReport::Table(const std::vector<std::vector<std::string>>& rows) {
       // A heading stands as the cells below it do.
       const std::string& sample = r == 0 && rows.size() > 1 && c < rows[1].size() ? rows[1][c] : rows[r][c];
       body_ += Str("<", tag, LooksLikeNumber(sample) ? " class=\"n\">" : ">");
-      AppendHtml(rows[r][c], &body_);
+      AppendHtml(Grouped(rows[r][c]), &body_);
       body_ += Str("</", tag, ">");
     }
     body_ += "</tr>\n";
@@ -130,21 +140,23 @@ void HtmlReport::Bars(std::string_view caption, const std::vector<std::string>& 
   body_ += "<p class=\"c\">";
   AppendHtml(caption, &body_);
   if (series.size() > 1) {
-    body_ += " (blue: ";
+    body_ += "<span class=\"k\"></span>";
     AppendHtml(series[0], &body_);
-    body_ += ", orange: ";
+    body_ += "<span class=\"k b2\"></span>";
     AppendHtml(series[1], &body_);
-    body_ += ")";
   }
-  body_ += "</p>\n<table class=\"t\">\n";
+  body_ += bars.empty() ? ": none" : "";
+  body_ += "</p>\n";
+  if (bars.empty()) return;
+  body_ += "<table class=\"t\">\n";
   auto width = [&](int64_t value) { return value == 0 ? 0 : std::max<int64_t>(value * 100 / most, 1); };
   for (const Bar& bar : bars) {
     body_ += "<tr><td class=\"n\">";
     AppendHtml(bar.label, &body_);
     body_ += Str("</td><td class=\"w\"><div class=\"b\" style=\"width:", width(bar.first), "%\"></div>");
     if (series.size() > 1) body_ += Str("<div class=\"b b2\" style=\"width:", width(bar.second), "%\"></div>");
-    body_ += Str("</td><td class=\"n\">", bar.first);
-    if (series.size() > 1) body_ += Str("</td><td class=\"n\">", bar.second);
+    body_ += Str("</td><td class=\"n\">", Grouped(std::to_string(bar.first)));
+    if (series.size() > 1) body_ += Str("</td><td class=\"n\">", Grouped(std::to_string(bar.second)));
     body_ += "</td></tr>\n";
   }
   body_ += "</table>\n";
@@ -192,6 +204,27 @@ void HtmlReport::Difference(std::string_view left_caption, std::string_view left
   body_ += "</p><pre>";
   AppendMarkedWords(b, in_b, &body_);
   body_ += "</pre></div></div>\n";
+}
+
+void HtmlReport::Inputs(std::string_view caption, const Corpus& corpus) {
+  constexpr size_t kMost = 30;
+  Heading(caption);
+  std::vector<std::vector<std::string>> rows = {{"file", "format", "documents", "malformed", "bytes"}};
+  for (const Source& s : corpus.sources()) {
+    if (rows.size() > kMost) break;
+    rows.push_back({s.path + (s.reference ? " (reference)" : ""), FormatName(s.format), std::to_string(s.documents), std::to_string(s.bad), std::to_string(s.bytes)});
+  }
+  Table(rows);
+  if (corpus.sources().size() > kMost) Paragraph(Str("and ", corpus.sources().size() - kMost, " more"));
+}
+
+void HtmlReport::Parameters(const CommonOptions& options) {
+  if (options.parameters.empty()) return;
+  body_ += "<details><summary>Parameters</summary>\n";
+  std::vector<std::vector<std::string>> rows = {{"parameter", "value"}};
+  for (const auto& [name, value] : options.parameters) rows.push_back({name, value});
+  Table(rows);
+  body_ += "</details>\n";
 }
 
 std::string HtmlReport::Finish() const { return ReplaceInvalidUtf8(body_) + "</body></html>\n"; }

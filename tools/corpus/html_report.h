@@ -11,6 +11,9 @@
 
 namespace tern::corpus {
 
+class Corpus;
+struct CommonOptions;
+
 class HtmlReport {
  public:
   HtmlReport() = default;                        // a part of a page, for Append
@@ -19,7 +22,7 @@ class HtmlReport {
 
   void Heading(std::string_view text);
   void Paragraph(std::string_view text);
-  // The first row is the heading; cells that look like numbers stand to the right.
+  // The first row is the heading; cells that look like numbers stand to the right, long ones with commas.
   void Table(const std::vector<std::vector<std::string>>& rows);
   // Bars, one a label, of one or two series (named by `series`).
   struct Bar {
@@ -31,6 +34,10 @@ class HtmlReport {
   void Text(std::string_view caption, std::string_view text, const std::vector<std::pair<size_t, size_t>>& marks, size_t most_bytes = 4000);
   // Two texts side by side, the words that only one of them has marked (of their first 500 words).
   void Difference(std::string_view left_caption, std::string_view left, std::string_view right_caption, std::string_view right);
+
+  // The inputs of a run, and its parameters if there are any (folded away).
+  void Inputs(std::string_view caption, const Corpus& corpus);
+  void Parameters(const CommonOptions& options);
 
   std::string Finish() const;                    // the page
   Status Write(const std::string& path) const;   // through a temporary

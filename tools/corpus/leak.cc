@@ -335,6 +335,9 @@ Status LeakRun::WritePage(const Json& report) const {
   page.Heading("Test documents that leak");
   if (leaked_ > page_items_) page.Paragraph(Str("The first ", page_items_, "; leak.jsonl lists all."));
   page.Append(page_);
+  page.Inputs("Training inputs", *train_);
+  page.Inputs("Test inputs", *tests_);
+  page.Parameters(options_.common);
   return page.Write(options_.common.report_html);
 }
 
