@@ -1,9 +1,11 @@
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <utility>
 
 #include "engine/base/memory.h"
@@ -34,6 +36,35 @@ int64_t NumberIn(const char* path) {
   return value;
 }
 
+// The number behind "KEY " in a file of "KEY N" lines; 0 if absent.
+int64_t StatBytes(const char* path, const char* key) {
+  std::FILE* f = std::fopen(path, "re");
+  if (!f) return 0;
+  char name[64];
+  long long number = 0, value = 0;
+  while (std::fscanf(f, "%63s %lld", name, &number) == 2)
+    if (std::strcmp(name, key) == 0) value = number;
+  std::fclose(f);
+  return value;
+}
+
+// How the two versions of control groups name the same figures.
+struct CgroupFiles {
+  const char *root, *limit, *used, *inactive, *active;
+};
+constexpr CgroupFiles kCgroup1{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file"};
+constexpr CgroupFiles kCgroup2{"/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file", "active_file"};
+
+// What the group at `path` still allows. Pages of files count as used there, but go when room is needed: a mapped model is such.
+int64_t Headroom(const CgroupFiles& files, const char* path) {
+  auto full = [&](const char* name) { return std::string(files.root) + path + "/" + name; };
+  const int64_t limit = NumberIn(full(files.limit).c_str()), used = NumberIn(full(files.used).c_str());
+  if (limit < 0 || used < 0) return std::numeric_limits<int64_t>::max();
+  const std::string stat = full("memory.stat");
+  const int64_t held = std::max<int64_t>(0, used - StatBytes(stat.c_str(), files.inactive) - StatBytes(stat.c_str(), files.active));
+  return limit > held ? limit - held : 0;
+}
+
 }  // namespace
 
 Result<Region> Region::Create(int64_t bytes) {
@@ -61,10 +92,26 @@ Region::~Region() {
 }
 
 int64_t AvailableMemory() {
-  int64_t kb = ProcKilobytes("/proc/meminfo", "MemAvailable");
+  const int64_t kb = ProcKilobytes("/proc/meminfo", "MemAvailable");
   int64_t bytes = kb < 0 ? std::numeric_limits<int64_t>::max() : kb * 1024;
-  int64_t limit = NumberIn("/sys/fs/cgroup/memory.max"), used = NumberIn("/sys/fs/cgroup/memory.current");
-  if (limit >= 0 && used >= 0 && limit - used < bytes) bytes = limit > used ? limit - used : 0;
+  // "N:CONTROLLERS:/PATH" a line; version 2 names no controllers. A container sees its own group at the root, so every parent is asked too.
+  std::FILE* f = std::fopen("/proc/self/cgroup", "re");
+  char line[4096];
+  while (f && std::fgets(line, sizeof line, f)) {
+    char* controllers = std::strchr(line, ':');
+    char* path = controllers ? std::strchr(controllers + 1, ':') : nullptr;
+    if (!path) continue;
+    *path++ = '\0', ++controllers;
+    path[std::strcspn(path, "\n")] = '\0';
+    const CgroupFiles* files = *controllers == '\0' ? &kCgroup2 : std::strcmp(controllers, "memory") == 0 ? &kCgroup1 : nullptr;
+    while (files) {
+      bytes = std::min(bytes, Headroom(*files, path));
+      char* slash = std::strrchr(path, '/');
+      if (!slash) break;
+      *slash = '\0';
+    }
+  }
+  if (f) std::fclose(f);
   return bytes;
 }
 int64_t PeakResidentBytes() {
