@@ -193,6 +193,7 @@ class ModelFileParser {
   }
 
   Status Table() {
+    if (out_.file_) out_.file_->Advise(MappedFile::Advice::kWillNeed, 0, kHeaderBytes + table_bytes_);
     std::span<const uint8_t> table = out_.bytes_.subspan(kHeaderBytes, table_bytes_);
     if (Xxh3(table) != out_.table_digest_)
       return Status(Code::kDigest, "the table differs from its digest")
@@ -409,7 +410,10 @@ class ModelFileParser {
 Result<std::shared_ptr<const ModelFile>> ModelFile::Open(const std::string& path, const OpenOptions& options) {
   TERN_ASSIGN(auto mapped, MappedFile::Open(path));
   std::span<const uint8_t> bytes = mapped->bytes();
-  TERN_ASSIGN(auto file, ModelFileParser::Parse(std::move(mapped), bytes, path));
+  // Header and trailer are looked at page by page: a system that reads megabytes around a fault would bring experts that nobody chose.
+  mapped->Advise(MappedFile::Advice::kRandom, 0, bytes.size());
+  TERN_ASSIGN(auto file, ModelFileParser::Parse(mapped, bytes, path));
+  mapped->Advise(MappedFile::Advice::kNormal, 0, bytes.size());
   if (options.verify) TERN_RETURN_IF_ERROR(file->Verify({}, nullptr));
   return file;
 }

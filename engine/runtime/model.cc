@@ -123,8 +123,11 @@ Status Model::AddExperts(const ModelOptions& options) {
     }
     for (BoundWeight& e : experts) e.layer = layers[scope];
   }
-  // All else is needed soon. Asked for exactly: a page fault there would read around itself, into the first experts.
-  if (file_->mapped()) file_->mapped()->Advise(MappedFile::Advice::kWillNeed, 0, DenseBytes());
+  // All else is needed soon, and is asked for exactly: a page fault there would read around itself, into the first experts.
+  if (const MappedFile* mapped = file_->mapped()) {
+    mapped->Advise(MappedFile::Advice::kRandom, 0, mapped->bytes().size());
+    mapped->Advise(MappedFile::Advice::kWillNeed, 0, DenseBytes());
+  }
   return {};
 }
 
