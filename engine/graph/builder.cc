@@ -270,7 +270,7 @@ Value Builder::RelativeBiasLines(Value table, const RelativeBiasOp& op) {
 }
 
 Value Builder::Experts(Value x, Value logits, Value wi, Value wo, Value starts, ExpertsOp op) {
-  Use(wi, true), Use(wo, true);
+  Use(wi, true, true), Use(wo, true, true);
   op.starts = starts.valid();
   Check(extent(logits) == Extent{extent(x).rows, op.experts}, "experts", "there must be a logit per row and expert");
   std::vector<Value> in{x, logits, wi, wo};

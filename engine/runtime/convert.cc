@@ -44,13 +44,14 @@ bool Chosen(const WeightSpec& w) {
   return w.role != Role::kVector && w.role != Role::kRouter;
 }  // follows --type
 
-// The type of a weight in a q8 file. Eight bits for what most bytes and operations are: tables, and matrices whose ops
-// have an int8 form. What has few rows (heads, routers, token types) is nothing to the file's size and all to the answer:
-// f32. The rest (tables of an adaptive softmax, experts) keeps 16 bits.
+// The type of a weight in a q8 file. Eight bits for what most bytes and operations are: tables, matrices whose ops
+// have an int8 form, and experts. What has few rows (heads, token types) is nothing to the file's size and all to the
+// answer, and a router's choice turns on small differences: f32. The rest (tables of an adaptive softmax) keeps 16 bits.
 DType TypeInQ8(const WeightSpec& w) {
   constexpr int64_t kFewRows = 32, kFewColumns = 16;
-  if (w.shape.rank() < 2 || w.shape[-2] < kFewRows || w.shape[-1] < kFewColumns) return DType::f32;
-  return w.no_int8 || w.shape.rank() != 2 || 2 * w.shape[1] > kMostQ8Columns ? DType::bf16 : DType::i8;
+  if (w.role == Role::kRouter || w.shape.rank() < 2 || w.shape[-2] < kFewRows || w.shape[-1] < kFewColumns) return DType::f32;
+  const bool matrices = w.shape.rank() == (w.role == Role::kExperts ? 3 : 2);
+  return w.no_int8 || !matrices || 2 * w.shape[-1] > kMostQ8Columns ? DType::bf16 : DType::i8;
 }
 
 // One conversion, step by step in the order of Run().

@@ -83,9 +83,11 @@ struct ScratchOf {
     return AttentionWorkspaceBytes(a.head_width, a.head_width, DType::f32) * threads;
   }
   int64_t operator()(const ExpertsOp& e) const {
-    const auto experts = model.Experts(in(2).name);
-    return ExpertsScratchBytes(e, g.Capacity(in(0).extent.rows), in(0).extent.cols,
-                               experts.empty() ? DType::f32 : experts[0].record->type, threads);
+    auto type = [&](size_t i) {
+      const auto experts = model.Experts(in(i).name);
+      return experts.empty() ? DType::f32 : experts[0].record->type;
+    };
+    return ExpertsScratchBytes(e, g.Capacity(in(0).extent.rows), in(0).extent.cols, type(2), type(3), threads);
   }
   template <typename Other>
   int64_t operator()(const Other&) const {  // the others need none

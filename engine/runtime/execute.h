@@ -187,8 +187,8 @@ void Execute(const StoreKvOp& op, const OpCall& call);
 void Execute(const AttendCrossOp& op, const OpCall& call);
 void Execute(const RelativeBiasOp& op, const OpCall& call);
 void Execute(const ExpertsOp& op, const OpCall& call);
-// Scratch of the experts at `rows` rows of width `width`.
-int64_t ExpertsScratchBytes(const ExpertsOp& op, int64_t rows, int64_t width, DType type, int threads);
+// Scratch of the experts at `rows` rows of width `width`; the types of their two matrices.
+int64_t ExpertsScratchBytes(const ExpertsOp& op, int64_t rows, int64_t width, DType wi, DType wo, int threads);
 
 // y[rows, N] = act(x W^T + bias), split over the gang by panels (and rows where panels are few). Bits do not depend on the split.
 // scratch: MatMulScratchBytes of at least these rows.

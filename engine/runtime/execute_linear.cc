@@ -6,6 +6,7 @@
 #include "engine/runtime/carve.h"
 #include "engine/runtime/execute.h"
 #include "engine/runtime/product_split.h"
+#include "engine/runtime/quantised_rows.h"
 
 namespace tern {
 
@@ -27,30 +28,10 @@ void ForRows(const OpCall& call, int64_t rows, F&& f) {
   });
 }
 
-// Rows of x as eight bits; `split` [K] for each worker is a row with its split columns.
-struct QuantisedRows {
-  uint8_t* u = nullptr;
-  float* scales = nullptr;
-  float* split = nullptr;
-  int64_t stride = 0, split_stride = 0, bytes = 0;
-};
-QuantisedRows CarveQuantised(uint8_t* base, int64_t rows, int64_t k, int threads) {
-  QuantisedRows q;
-  q.stride = RoundUp(k, 64);
-  if (q.stride % 1024 == 0) q.stride += 64;  // rows a multiple of 4096 bytes apart would collide in L1
-  q.split_stride = RoundUp(k, 16);
-  Carve carve(base);
-  q.u = carve.Take<uint8_t>(rows * q.stride);
-  q.scales = carve.Take<float>(rows);
-  q.split = carve.Take<float>(q.split_stride * threads);
-  q.bytes = carve.bytes();
-  return q;
-}
-
 // The same product over int8 panels: rows are quantised by what they hold, then multiplied as integers. The sums are exact, so the bits depend on no split.
 void ParallelMatMulQ8(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const PackedMatrix& w, const float* bias, Activation activation, float* y,
                       int64_t y_stride, uint8_t* scratch) {
-  const QuantisedRows q = CarveQuantised(scratch, rows, w.k, call.threads);
+  const QuantisedRows q(scratch, rows, w.k, call.threads);
   const int64_t per_chunk = rows * w.k < (1 << 15) ? rows : std::max<int64_t>(1, CeilDiv(rows, 4 * call.threads));
   call.run.gang->For(CeilDiv(rows, per_chunk), [&](int64_t chunk, int worker) {
     for (int64_t r = chunk * per_chunk; r < std::min(rows, (chunk + 1) * per_chunk); ++r) {
@@ -100,7 +81,7 @@ void LookUpRow(const KernelTable& kernels, const BoundWeight& table, int64_t id,
 }
 
 int64_t MatMulScratchBytes(DType type, int64_t rows, int64_t k, int threads) {
-  if (type == DType::i8) return CarveQuantised(nullptr, rows, k, threads).bytes;
+  if (type == DType::i8) return QuantisedRows(nullptr, rows, k, threads).bytes;
   return RoundUp(GemmScratchBytes(type, rows, k), 64) * threads;
 }
 

@@ -61,6 +61,7 @@ Status CheckStorage(const WeightSpec& w, const TensorRecord& r, const void* data
   if (r.type != DType::f32 && (vector || !(half || (q8 && !w.no_int8))))
     return Malformed("a tensor has a type it cannot have").Got(DTypeName(r.type), vector ? "f32" : w.no_int8 ? "f32, f16 or bf16" : "f32, f16, bf16 or i8");
   if (!q8 || !w.multiplied) return {};
+  if (w.role == Role::kExperts && r.splits > 0) return Malformed("the columns of an expert are split").Got(r.splits, 0).Hint("Convert the model again");
   if (r.shape[1] + r.splits > kMostQ8Columns)
     return Malformed("a tensor has more columns than eight bits can sum").Got(r.shape[1] + r.splits, Str("at most ", kMostQ8Columns));
   // Indices: the only data of a tensor that must be right before use.

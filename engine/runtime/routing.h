@@ -4,8 +4,20 @@
 #include <cstdint>
 
 #include "engine/graph/ops.h"
+#include "engine/kernels/kernels.h"
 
 namespace tern {
+
+// The expert of one row and its probability: p = softmax(logits) [E], the lowest index of the largest.
+struct Choice {
+  int32_t expert;
+  float gate;
+};
+inline Choice ChooseExpert(const KernelTable& kernels, const float* logits, int64_t experts, float* p) {
+  kernels.softmax(logits, experts, p);
+  const int64_t e = kernels.argmax(p, experts);
+  return {static_cast<int32_t>(e), p[e]};
+}
 
 // r rows, E experts.
 struct Routing {
@@ -39,6 +51,12 @@ int64_t SortByExpert(const Routing& s, int64_t rows, int64_t experts, int64_t ca
   for (int64_t r = 0; r < rows; ++r)
     if (s.expert[r] >= 0) s.order[s.counts[s.expert[r]]++] = static_cast<int32_t>(r);
   return active;
+}
+
+// The rows of one op: sequences as `starts` [sequences + 1] has them, or without it op.batch lanes of equal length.
+inline int64_t SortRows(const ExpertsOp& op, const Routing& s, int64_t rows, const int32_t* starts, int64_t sequences) {
+  if (!starts) return SortByExpert(s, rows, op.experts, op.capacity, op.policy, op.batch, [tokens = rows / op.batch](int64_t q) { return q * tokens; });
+  return SortByExpert(s, rows, op.experts, op.capacity, op.policy, sequences, [starts](int64_t q) { return int64_t{starts[q]}; });
 }
 
 }  // namespace tern
