@@ -108,12 +108,22 @@ Result<std::unique_ptr<Executor>> EncoderDecoderSession::Prepare(const EntryOpti
   });
   if (!made.ok()) return made.status();
   *constants = std::move(made).value();
-  memory_.weights = model_->weight_bytes();
-  memory_.constants = std::max(memory_.constants, plan.constants_bytes);
-  memory_.state = state_.bytes();
-  memory_.arena = encoder_arena_.bytes() + (arena == &encoder_arena_ ? 0 : arena->bytes());
-  for (const DecoderPlan& p : decoders_) memory_.arena += p.arena.bytes();
+  memory_.constants_arena = std::max(memory_.constants_arena, plan.constants.arena_bytes);
   return std::make_unique<Executor>(*model_, std::move(plan), arena->data(), const_cast<uint8_t*>((*constants)->data()), gang_->threads());
+}
+
+// Plans of one entry share their constants.
+void EncoderDecoderSession::CountMemory() {
+  memory_.weights = model_->weight_bytes();
+  memory_.state = state_.bytes();
+  memory_.arena = encoder_arena_.bytes();
+  std::vector<const Region*> constants{encoder_constants_.get()};
+  for (const DecoderPlan& p : decoders_) {
+    memory_.arena += p.arena.bytes();
+    if (std::find(constants.begin(), constants.end(), p.constants.get()) == constants.end()) constants.push_back(p.constants.get());
+  }
+  memory_.constants = 0;
+  for (const Region* region : constants) memory_.constants += region->bytes();
 }
 
 // One more batch of about this size costs nothing: capacities only grow, by half beyond the first.
@@ -131,6 +141,7 @@ Status EncoderDecoderSession::GrowEncoder() {
   encoder_arena_ = Region();
   TERN_ASSIGN(encoder_, Prepare(entry, &encoder_arena_, &encoder_constants_));
   capacity_ = entry;
+  CountMemory();
   return {};
 }
 
@@ -149,6 +160,7 @@ Status EncoderDecoderSession::GrowDecoder(int64_t tokens) {
   TERN_ASSIGN(plan.executor, Prepare(entry, &plan.arena, &plan.constants));
   decoder_ = plan.executor.get();
   decoders_.push_back(std::move(plan));
+  CountMemory();
   return {};
 }
 
@@ -157,7 +169,7 @@ Status EncoderDecoderSession::Encode(std::span<const EncoderInput> sources) {
   TERN_RETURN_IF_ERROR(Pack(sources));
   TERN_RETURN_IF_ERROR(GrowEncoder());
   RunContext run;
-  run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel;
+  run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel, run.observer = options_.observer;
   run.states = state_.data();
   run.lengths = {static_cast<int64_t>(ids_.size()), sources_, sources_ + 1, static_cast<int64_t>(kept_rows_.size())};
   TERN_RETURN_IF_ERROR(RunBound(*encoder_, *gang_, run,
@@ -186,7 +198,7 @@ Status EncoderDecoderSession::Decode(std::span<const int32_t> ids) {
       if (plan.graph.states[i].paged) CopyKvPage(plan.graph.states[i], state_.data() + plan.state_offset[i], from, to);
   });
   RunContext run;
-  run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel;
+  run.gang = gang_.get(), run.model = model_.get(), run.cancel = options_.cancel, run.observer = options_.observer;
   run.states = state_.data();
   run.lengths = {tokens, sources_, sources_ + 1, 0};
   run.position = tokens_seen_;

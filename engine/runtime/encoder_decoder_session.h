@@ -24,6 +24,7 @@ struct EncoderDecoderOptions {
   bool trace = false;
   int64_t memory_limit = 0;              // bytes; 0: what the system has left
   const CancelToken* cancel = nullptr;
+  OpObserver* observer = nullptr;        // sees every op (execute.h)
 };
 
 class EncoderDecoderSession {
@@ -65,6 +66,7 @@ class EncoderDecoderSession {
   Status GrowEncoder();
   Status GrowDecoder(int64_t tokens);
   Result<std::unique_ptr<Executor>> Prepare(const EntryOptions& entry, Region* arena, std::shared_ptr<const Region>* constants);
+  void CountMemory();
 
   std::shared_ptr<const Model> model_;
   const EncoderDecoderNetwork* network_ = nullptr;

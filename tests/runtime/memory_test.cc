@@ -7,9 +7,12 @@
 #include <cstdlib>
 
 #include "engine/base/memory.h"
+#include "engine/runtime/convert.h"
 #include "engine/runtime/encoder_session.h"
 #include "engine/runtime/score.h"
+#include "engine/runtime/seq2seq.h"
 #include "tests/reference/golden_model.h"
+#include "tests/reference/switch_checkpoint.h"
 
 using namespace tern;
 
@@ -308,6 +311,99 @@ TEST_CASE("encoders: a batch that fits allocates nothing, and the plan's figure 
     REQUIRE((*session)->Run({batch.data(), 3}).ok());
     counting = false;
     CHECK(allocations == 0);
+  }
+}
+
+namespace {
+
+// A golden T5, or a Switch Transformer that is wide enough for its arena to be seen.
+std::shared_ptr<const Model> SmallEncoderDecoder(const ScratchFolder& scratch, const std::string& which, const std::string& type) {
+  ConvertOptions convert;
+  convert.source = TERN_SOURCE_DIR "/tests/golden/t5/gated_untied/model", convert.output = scratch / which + ".tern", convert.type = type;
+  if (which == "switch") {
+    SwitchShape s;
+    s.vocabulary = 64, s.d_model = 64, s.d_ff = 128, s.experts = 8, s.policy = "none";
+    WriteSwitchCheckpoint(convert.source = scratch / "source", s);
+  }
+  Status converted = Convert(convert, nullptr, {}, nullptr);
+  REQUIRE_MESSAGE(converted.ok(), converted.message());
+  auto model = Model::Open(convert.output);
+  REQUIRE_MESSAGE(model.ok(), model.status().message());
+  return *model;
+}
+
+std::vector<std::vector<int32_t>> Sources(size_t count, size_t tokens) {
+  std::vector<std::vector<int32_t>> texts(count, std::vector<int32_t>(tokens));
+  for (size_t i = 0; i < count; ++i)
+    for (size_t t = 0; t < tokens; ++t) texts[i][t] = static_cast<int32_t>(2 + (i * 31 + t * 7) % 33);
+  return texts;
+}
+
+}  // namespace
+
+TEST_CASE("encoder-decoders: after warm-up neither a source nor a step allocates, greedy or with beams") {
+  ScratchFolder scratch;
+  for (const char* which : {"t5", "switch"})
+    for (const char* type : {"f32", "q8"})
+      for (int64_t beams : {1, 4}) {
+        CAPTURE(which);
+        CAPTURE(type);
+        CAPTURE(beams);
+        EncoderDecoderOptions options;
+        options.threads = 2, options.beams = beams, options.positions = 40, options.logits = LogitsMode::kLast;
+        auto session = EncoderDecoderSession::Create(SmallEncoderDecoder(scratch, which, type), options);
+        REQUIRE(session.ok());
+        const auto texts = Sources(2, 30);
+        const EncoderInput inputs[] = {{texts[0]}, {texts[1]}};
+        std::vector<int32_t> next(static_cast<size_t>(2 * beams)), parents(next.size());
+        auto round = [&] {
+          REQUIRE((*session)->Encode(inputs).ok());
+          for (int32_t step = 0; step < 40; ++step) {
+            for (size_t i = 0; i < next.size(); ++i) next[i] = static_cast<int32_t>(2 + (static_cast<size_t>(step) * 5 + i * 3) % 33);
+            REQUIRE((*session)->Decode(next).ok());
+            for (size_t i = 0; i < next.size(); ++i) {  // beams of one source change places
+              const auto first = static_cast<int32_t>(static_cast<int64_t>(i) / beams * beams);
+              parents[i] = first + (step * 7 + static_cast<int32_t>(i)) % static_cast<int32_t>(beams);
+            }
+            (*session)->Reorder(parents);
+          }
+        };
+        for (int i = 0; i < 2; ++i) round();
+        allocations = 0;
+        counting = true;
+        round();
+        counting = false;
+        CHECK(allocations == 0);
+      }
+}
+
+TEST_CASE("encoder-decoders: the plan's figure is the memory that is used, within 2 %") {
+  ScratchFolder scratch;
+  for (const char* which : {"t5", "switch"}) {
+    CAPTURE(which);
+    auto model = SmallEncoderDecoder(scratch, which, "f32");
+    EncoderDecoderOptions options;
+    options.threads = 2, options.positions = 64, options.logits = LogitsMode::kLast;
+    const auto texts = Sources(128, 256);
+    std::vector<EncoderInput> inputs;
+    for (const auto& ids : texts) inputs.push_back({ids});
+    auto plan = PlanEncoderDecoder(*model, options, 128, 256);
+    REQUIRE(plan.ok());
+    auto session = EncoderDecoderSession::Create(model, options);
+    REQUIRE(session.ok());
+    // One source first: threads, the packed batch's own vectors and the weights are there before it is measured.
+    REQUIRE((*session)->Encode({inputs.data(), 1}).ok());
+    const MemoryUse& m = plan->memory;
+    const int64_t before = ResidentBytes(), small = (*session)->memory().arena + (*session)->memory().state;
+    REQUIRE((*session)->Encode(inputs).ok());
+    std::vector<int32_t> next(128, 3);
+    for (int i = 0; i < 64; ++i) REQUIRE((*session)->Decode(next).ok());
+    const double used = static_cast<double>(ResidentBytes() - before), planned = static_cast<double>(m.arena + m.state - small);
+    INFO("planned ", planned, ", used ", used);
+    CHECK(planned > 20e6);
+    CHECK(used <= planned * 1.02 + (2 << 20));
+    CHECK(used >= planned * 0.98 - (2 << 20));
+    CHECK((*session)->memory().peak() == m.peak());
   }
 }
 
