@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "engine/runtime/beam_search.h"
+#include "tools/expert_picture.h"
 #include "tools/text_to_text.h"
 
 namespace tern {
@@ -16,7 +17,7 @@ class Bench {
 
   Status Run() {
     EncoderDecoderOptions options;
-    options.threads = static_cast<int>(flags_.threads), options.cancel = &console_.cancel();
+    options.threads = static_cast<int>(flags_.threads), options.cancel = &console_.cancel(), options.observer = model_->pager() ? &usage_ : nullptr;
     options.beams = w_.beams;
     options.positions = w_.new_tokens > 0 ? w_.new_tokens : std::max<int64_t>(1, w_.decoder_ids.tokens);
     options.logits = w_.new_tokens > 0 ? LogitsMode::kLast : LogitsMode::kAll;
@@ -37,6 +38,10 @@ class Bench {
       row.measured.seconds.assign(decode_.end() - static_cast<int64_t>(kept), decode_.end());
       prefill_.erase(prefill_.begin(), prefill_.end() - static_cast<int64_t>(kept));
       row.measured.cpu_seconds = cpu_share * row.measured.Median();
+    }
+    if (model_->pager()) {  // what is routed where: one pass more, untimed
+      usage_.Start();
+      TERN_RETURN_IF_ERROR(Pass());
     }
     return Report(row, load_seconds);
   }
@@ -113,13 +118,20 @@ class Bench {
     if (decodes) row.json["prefill_seconds"] = prefill_, row.json["tokens_per_second"] = rate;
     else row.json["tokens"] = tokens;
     AddMemory(&row.json, load_seconds, session_->memory(), *model_, flags_);
-    if (model_->pager()) row.json["experts"] = ExpertJson(*model_);
+    if (model_->pager()) row.json["experts"] = ExpertJson(*model_), row.json["experts"]["layers"] = ExpertLayersJson(usage_);
     row.work = decodes ? Str(w_.new_tokens, " tokens after ", w_.ids.tokens, w_.beams > 1 ? Str(", ", w_.beams, " beams") : "") : Str(w_.ids.batch, "x", w_.ids.tokens, " tokens");
     row.extra = Fixed(rate, 1) + " tok/s";
     const StepCost cost = Cost();
     SetBound(&row, cost.flops, cost.bytes, machine);
-    TERN_RETURN_IF_ERROR(ReportBench(w_.verb, {row}, machine, flags_, console_));
-    if (model_->pager() && !console_.json) console_.Note(ExpertSummary(*model_));
+    RepeatFlags flags = flags_;
+    if (model_->pager() && flags.svg) {  // of these models the picture is where tokens went
+      TERN_RETURN_IF_ERROR(WriteExpertSvg(*flags.svg, Str("tern ", w_.verb, ", ", row.work, ": tokens per layer and expert"), usage_));
+      flags.svg.reset();
+    }
+    TERN_RETURN_IF_ERROR(ReportBench(w_.verb, {row}, machine, flags, console_));
+    if (!model_->pager() || console_.json) return {};
+    console_.Print("\n" + ExpertTable(usage_, console_));
+    console_.Note(ExpertSummary(*model_));
     return {};
   }
 
@@ -131,6 +143,7 @@ class Bench {
   std::vector<uint8_t> mask_;
   std::vector<EncoderInput> sources_;
   std::vector<double> prefill_, decode_;
+  ExpertUsage usage_;
 };
 
 }  // namespace

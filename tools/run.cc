@@ -1,6 +1,7 @@
 // tern run: generates text from a decoder, or the answer of an encoder-decoder to a text, as it comes; interactive when a person types.
 #include "engine/runtime/beam_text.h"
 #include "engine/runtime/generate.h"
+#include "tools/expert_picture.h"
 #include "tools/input.h"
 #include "tools/model_options.h"
 #include "tools/retrieval_flags.h"
@@ -19,6 +20,7 @@ class RunVerb : public Command {
     args.Texts("--stop", &generate_.stop, "end before this text").ValueName("TEXT");
     args.Flag("--ignore-eos", &generate_.ignore_eos, "go on after the end symbol");
     args.Flag("--stats", &stats_, "say how long it took and what memory it needs (stderr)");
+    args.Path("--svg", &svg_, "of a mixture of experts: draw how many tokens of the text and the answer each expert took");
     args.Heading("Sampling");
     args.Real("--temperature", &temperature_, 0, 100, "0: always the most likely token; text to text starts from 0, other models from 0.8");
     args.Integer("--top-k", &sampler_.top_k, 0, 1 << 30, "only the K most likely tokens; 0: all").ValueName("K");
@@ -40,6 +42,7 @@ class RunVerb : public Command {
     sampler_.temperature = temperature_.value_or(pair ? 0.0 : 0.8);
     TERN_RETURN_IF_ERROR(CheckSamplerOptions(sampler_));
     if (pair) return Pair(model, console);
+    if (svg_) return UsageError("the model has no experts: --svg draws how they were used").File(model_.path);
     TERN_ASSIGN(tokenizer_, model->NeedTokenizer());
     SessionOptions options;
     options.threads = static_cast<int>(model_.threads);
@@ -106,15 +109,19 @@ class RunVerb : public Command {
     if (load_state_ || save_state_) return UsageError("an encoder-decoder holds no conversation: --load-state and --save-state are for decoders");
     if (!generate_.stop.empty()) return UsageError("--stop is for decoders; an encoder-decoder ends by its end symbol");
     if (beams_.beams > 1 && temperature_ && *temperature_ > 0) return UsageError("--beams and --temperature do not go together");
+    if (svg_ && !model->pager()) return UsageError("the model has no experts: --svg draws how they were used").File(model_.path);
+    ExpertUsage usage;
+    usage.Start();
     Seq2seqOptions options;
     options.new_tokens = generate_.new_tokens, options.ignore_eos = generate_.ignore_eos, options.sampler = sampler_;
     beams_.Into(&options);
-    TERN_ASSIGN(auto answerer, TextToText::Create(model, static_cast<int>(model_.threads), beams_.beams, options, &console.cancel()));
+    TERN_ASSIGN(auto answerer, TextToText::Create(model, static_cast<int>(model_.threads), beams_.beams, options, &console.cancel(), svg_ ? &usage : nullptr));
     TERN_ASSIGN(auto input, TextInput::Open(prompt_, console));
     if (!input->is_terminal()) {
       std::string source;
       TERN_RETURN_IF_ERROR(input->Document(&source).status());
-      return PairAnswer(*answerer, source, console);
+      TERN_RETURN_IF_ERROR(PairAnswer(*answerer, source, console));
+      return svg_ ? WriteExpertSvg(*svg_, "Tokens per layer and expert", usage) : Status();
     }
     std::string line;
     while (console.ok()) {
@@ -122,7 +129,7 @@ class RunVerb : public Command {
       if (!more) break;
       TERN_RETURN_IF_ERROR(PairAnswer(*answerer, line, console));
     }
-    return {};
+    return svg_ ? WriteExpertSvg(*svg_, "Tokens per layer and expert", usage) : Status();
   }
 
   Status PairAnswer(TextToText& answerer, const std::string& source, Console& console) {
@@ -209,7 +216,7 @@ class RunVerb : public Command {
   ModelFlags model_;
   RetrievalFlags retrieval_;
   std::unique_ptr<Retriever> retriever_;  // outlives the session
-  std::optional<std::string> prompt_, save_state_, load_state_;
+  std::optional<std::string> prompt_, save_state_, load_state_, svg_;
   GenerateOptions generate_;
   SamplerOptions sampler_{0.8, 0, 0.95};
   std::optional<double> temperature_;

@@ -29,12 +29,12 @@ void BeamFlags::Into(Seq2seqOptions* o) const {
 }
 
 Result<std::unique_ptr<TextToText>> TextToText::Create(const std::shared_ptr<const Model>& model, int threads, int64_t beams, const Seq2seqOptions& options,
-                                                       const CancelToken* cancel) {
+                                                       const CancelToken* cancel, OpObserver* observer) {
   std::unique_ptr<TextToText> t(new TextToText());
   TERN_ASSIGN(t->tokenizer_, model->NeedTokenizer());
   EncoderDecoderOptions session;
   session.threads = threads, session.beams = beams, session.positions = std::max<int64_t>(1, options.new_tokens);
-  session.logits = LogitsMode::kLast, session.cancel = cancel;
+  session.logits = LogitsMode::kLast, session.cancel = cancel, session.observer = observer;
   TERN_ASSIGN(t->session_, EncoderDecoderSession::Create(model, session));
   t->options_ = options;
   return t;

@@ -28,7 +28,8 @@ struct Blank {
 class TextToText {
  public:
   // kUsage if the model is no encoder-decoder with a head. `options.sampler` counts with one beam only.
-  static Result<std::unique_ptr<TextToText>> Create(const std::shared_ptr<const Model>& model, int threads, int64_t beams, const Seq2seqOptions& options, const CancelToken* cancel);
+  static Result<std::unique_ptr<TextToText>> Create(const std::shared_ptr<const Model>& model, int threads, int64_t beams, const Seq2seqOptions& options, const CancelToken* cancel,
+                                                    OpObserver* observer = nullptr);
 
   struct Answer {
     std::string text;          // with sentinels, without the start, end and padding symbols

@@ -35,7 +35,7 @@ void RepeatFlags::Declare(Arguments& args) {
   args.Integer("--warmup", &warmup, 0, 1'000'000, "untimed repeats first");
   args.Integer("--repeat", &repeat, 1, static_cast<int64_t>(kMostNumbers), "least number of timed repeats");
   args.Real("--min-seconds", &min_seconds, 0, 3600, "least seconds of timed repeats");
-  args.Path("--svg", &svg, "also write the table as a picture");
+  args.Path("--svg", &svg, "also write the table as a picture; of a mixture of experts: how many tokens each took, layer by layer");
 }
 
 double Measured::Median() const { return Quantile(seconds, 0.5); }
