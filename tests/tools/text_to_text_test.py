@@ -8,7 +8,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
+import xml.etree.ElementTree
 
 BINARY, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 CONFIG = {"model_type": "switch_transformers", "architectures": ["SwitchTransformersForConditionalGeneration"], "vocab_size": 2048, "d_model": 16, "d_kv": 4, "d_ff": 24,
@@ -172,6 +174,156 @@ class TextToText(unittest.TestCase):
         finally:
             self.configure(CONFIG)
         self.assertFalse(os.path.exists(out))
+
+    def ids_file(self, tokens):
+        path = os.path.join(self.folder.name, "ids.safetensors")
+        text = json.dumps({"input_ids": {"dtype": "I64", "shape": [1, tokens], "data_offsets": [0, 8 * tokens]}}).encode()
+        with open(path, "wb") as f:
+            f.write(struct.pack("<Q", len(text)) + text + struct.pack(f"<{tokens}q", *(3 + 37 * i % 2000 for i in range(tokens))))
+        return path
+
+    def drawn(self, path, layers):
+        """The tokens of each layer, from the titles of the picture's cells."""
+        tokens = dict.fromkeys(layers, 0)
+        for title in xml.etree.ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}title"):
+            tokens[title.text.split(",")[0]] += int(title.text.split(": ")[1].split(" of ")[0])
+        return tokens
+
+    def test_bench_and_run_show_the_load_of_experts(self):
+        once = ("--repeat", "1", "--warmup", "0", "--min-seconds", "0")
+        picture = os.path.join(self.folder.name, "load.svg")
+        result = self.run_json("bench", "model", self.model, "--inputs", self.ids_file(200), "--set", "expert_capacity=9", "--svg", picture, *once)
+        (layer,) = result["experts"]["layers"]
+        self.assertEqual((layer["layer"], layer["tokens"], sum(layer["load"]), len(layer["load"])), ("encoder.layers.1", 200, 200, 4))
+        self.assertEqual(layer["largest"], max(layer["load"]))
+        self.assertAlmostEqual(layer["imbalance"], max(layer["load"]) / 50)
+        self.assertEqual(layer["dropped"], sum(max(0, n - 9) for n in layer["load"]))
+        self.assertEqual(self.drawn(picture, ["encoder.layers.1"]), {"encoder.layers.1": 200})
+        decode = ("bench", "decode", self.model, "--prompt-ids", self.ids_file(12), "--new-tokens", "5", *once)
+        self.assertEqual([(l["layer"], l["tokens"]) for l in self.run_json(*decode)["experts"]["layers"]], [("encoder.layers.1", 12), ("decoder.layers.1", 5)])
+        shown = self.tern(*decode)
+        self.assertEqual(shown.returncode, 0, shown.err)
+        self.assertIn("largest/mean", shown.out)
+        self.assertIn("decoder.layers.1", shown.out)
+        ran = self.run_json("run", self.model, "Hello there", "--new-tokens", "7", "--ignore-eos", "--svg", picture)
+        self.assertEqual(self.drawn(picture, ["encoder.layers.1", "decoder.layers.1"]), {"encoder.layers.1": ran["source_tokens"], "decoder.layers.1": 7})
+        self.refused(2, "no experts", "run", os.path.join(SOURCE, "models/zoo/books-xl.tern"), "x", "--svg", picture)
+
+    def test_eight_bits(self):
+        folder, q8 = os.path.join(self.folder.name, "wide"), os.path.join(self.folder.name, "q8.tern")
+        config = {**CONFIG, "d_model": 64, "d_ff": 64, "d_kv": 16}
+        os.mkdir(folder)
+        with open(os.path.join(folder, "config.json"), "w") as f:
+            json.dump(config, f)
+        write(os.path.join(folder, "model.safetensors"), tensors(config), 3)
+        shutil.copy(os.path.join(SOURCE, "tests/golden/tokenizers/t5/spiece.model"), folder)
+        self.run_json("convert", folder, "-o", q8, "--type", "q8")
+        stored = {t["name"]: t["type"] for t in self.run_json("inspect", q8, "--tensors")["tensors"]}
+        self.assertEqual({t for n, t in stored.items() if ".experts.w" in n}, {"i8"})
+        self.assertEqual({t for n, t in stored.items() if "router" in n}, {"f32"})
+        ask = ("run", q8, "The <extra_id_0> walks", "--new-tokens", "9", "--ignore-eos")
+        free, bounded = self.run_json(*ask, "--threads", "1"), self.run_json(*ask, "--threads", "2", "--expert-memory", "20K")
+        self.assertEqual(bounded["ids"], free["ids"])
+        self.assertGreater(bounded["experts"]["evictions"], 0)
+        self.assertLessEqual(bounded["experts"]["resident_bytes"], 20480)
+        self.refused(2, "rounding", "convert", q8, "-o", os.path.join(self.folder.name, "back.tern"), "--type", "f32")
+
+    def test_a_source_longer_than_memory_is_refused_before_anything_runs(self):
+        folder, model = os.path.join(self.folder.name, "broad"), os.path.join(self.folder.name, "broad.tern")
+        os.mkdir(folder)
+        config = {**CONFIG, "d_model": 4, "d_ff": 1 << 19, "num_heads": 1, "num_layers": 1, "num_decoder_layers": 1, "num_sparse_encoder_layers": 0, "num_sparse_decoder_layers": 0}
+        with open(os.path.join(folder, "config.json"), "w") as f:
+            json.dump(config, f)
+        shapes = {n: s for n, s in tensors(config).items() if ".block.1." not in n}
+        header, at = {}, 0
+        for name, shape in shapes.items():
+            size = 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+            at += size
+        text = json.dumps(header).encode()
+        with open(os.path.join(folder, "model.safetensors"), "wb") as f:  # zeros
+            f.write(struct.pack("<Q", len(text)) + text)
+            f.truncate(8 + len(text) + at)
+        shutil.copy(os.path.join(SOURCE, "tests/golden/tokenizers/t5/spiece.model"), folder)
+        self.run_json("convert", folder, "-o", model)
+        source = os.path.join(self.folder.name, "long.txt")
+        with open(source, "w") as f:
+            f.write("the dog " * 200000)  # two megabytes of activations for every token
+        self.refused(6, "memory", "run", model, source)
+        self.assertEqual(self.tern("run", model, "the dog", "--new-tokens", "1").returncode, 0)
+
+    def test_a_model_larger_than_its_cgroup(self):
+        """The kernel takes pages of experts back; the answer is the same, with a bound or without. A batch that would not fit is refused, not killed."""
+        with open(BINARY, "rb") as f:
+            if b"__asan_init" in f.read():
+                self.skipTest("a sanitizer's own memory does not fit into so small a cgroup")
+        folder, model = os.path.join(self.folder.name, "large"), os.path.join(self.folder.name, "large.tern")
+        config = {**CONFIG, "d_model": 64, "d_ff": 2048, "num_experts": 64, "d_kv": 16}
+        os.mkdir(folder)
+        with open(os.path.join(folder, "config.json"), "w") as f:
+            json.dump(config, f)
+        numbers = random.Random(9)
+        values = [numbers.gauss(0, 1) for _ in range(17011)]
+        tables, matrices = (struct.pack("<17011f", *(scale * v for v in values)) for scale in (1, 0.05))
+        header, at, shapes = {}, 0, tensors(config)
+        for name, shape in shapes.items():
+            size = 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+            at += size
+        text = json.dumps(header).encode()
+        with open(os.path.join(folder, "model.safetensors"), "wb") as f:
+            f.write(struct.pack("<Q", len(text)) + text)
+            for i, (name, t) in enumerate(header.items()):  # every tensor begins elsewhere in the block
+                size, begin, block = t["data_offsets"][1] - t["data_offsets"][0], 4 * (i * 977 % 8192), tables if name == "shared.weight" else matrices
+                if len(t["shape"]) == 1:
+                    block = struct.pack("<f", 1) * 64
+                f.write((block[begin:] + block * (size // len(block) + 1))[:size])
+        shutil.copy(os.path.join(SOURCE, "tests/golden/tokenizers/t5/spiece.model"), folder)
+        self.run_json("convert", folder, "-o", model)
+        shutil.rmtree(folder)
+        limit = 32 << 20
+        self.assertGreater(os.path.getsize(model), 2 * limit)
+        v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+        group = os.path.join("/sys/fs/cgroup" if v2 else "/sys/fs/cgroup/memory", f"tern-test-{os.getpid()}")
+        try:
+            os.mkdir(group)
+        except OSError as error:
+            self.skipTest(f"no memory-limited cgroup can be made here: {error}")
+        try:
+            try:
+                with open(os.path.join(group, "memory.max" if v2 else "memory.limit_in_bytes"), "w") as f:
+                    f.write(str(limit))
+            except OSError as error:
+                self.skipTest(f"no memory-limited cgroup can be made here: {error}")
+
+            def enter():
+                with open(os.path.join(group, "cgroup.procs"), "w") as f:
+                    f.write(str(os.getpid()))
+
+            def inside(*args):
+                with open(model, "rb") as f:  # out of the cache, or its pages would be another group's
+                    os.fsync(f.fileno())
+                    os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                r = subprocess.run([BINARY, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, preexec_fn=enter)
+                return r.returncode, r.stdout.decode(), r.stderr.decode()
+
+            words = " ".join("".join(numbers.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(6)) for _ in range(300))
+            ask = ("run", model, words, "--new-tokens", "20", "--ignore-eos", "--threads", "1", "--json")
+            free = self.run_json(*ask[:-1])
+            self.assertGreater(free["experts"]["bytes_read"] + free["experts"]["resident_bytes"], limit)
+            for more in ((), ("--expert-memory", "8M")):
+                code, out, err = inside(*ask, *more)
+                self.assertEqual(code, 0, err)
+                self.assertEqual(json.loads(out)["ids"], free["ids"])
+            code, out, err = inside("run", model, "x", "--beams", "100", "--new-tokens", "30000")
+            self.assertEqual(code, 6, err)
+        finally:
+            for _ in range(50):
+                try:
+                    os.rmdir(group)
+                    break
+                except OSError:
+                    time.sleep(0.1)
 
     def test_shards(self):
         folder = os.path.join(self.folder.name, "shards")
