@@ -7,7 +7,6 @@
 #include <cstdlib>
 
 #include "engine/base/memory.h"
-#include "engine/runtime/convert.h"
 #include "engine/runtime/encoder_session.h"
 #include "engine/runtime/score.h"
 #include "engine/runtime/seq2seq.h"
@@ -318,18 +317,11 @@ namespace {
 
 // A golden T5, or a Switch Transformer that is wide enough for its arena to be seen.
 std::shared_ptr<const Model> SmallEncoderDecoder(const ScratchFolder& scratch, const std::string& which, const std::string& type) {
-  ConvertOptions convert;
-  convert.source = TERN_SOURCE_DIR "/tests/golden/t5/gated_untied/model", convert.output = scratch / which + ".tern", convert.type = type;
-  if (which == "switch") {
-    SwitchShape s;
-    s.vocabulary = 64, s.d_model = 64, s.d_ff = 128, s.experts = 8, s.policy = "none";
-    WriteSwitchCheckpoint(convert.source = scratch / "source", s);
-  }
-  Status converted = Convert(convert, nullptr, {}, nullptr);
-  REQUIRE_MESSAGE(converted.ok(), converted.message());
-  auto model = Model::Open(convert.output);
-  REQUIRE_MESSAGE(model.ok(), model.status().message());
-  return *model;
+  if (which == "t5") return GoldenModel(scratch, "t5/gated_untied", {}, type);
+  SwitchShape s;
+  s.vocabulary = 64, s.d_model = 64, s.d_ff = 128, s.experts = 8, s.policy = "none";
+  WriteSwitchCheckpoint(scratch / "source", s);
+  return ModelOf(scratch, scratch / "source", {}, type);
 }
 
 std::vector<std::vector<int32_t>> Sources(size_t count, size_t tokens) {
