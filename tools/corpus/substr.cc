@@ -6,6 +6,7 @@
 #include "engine/base/utf8.h"
 #include "tools/corpus/chars.h"
 #include "tools/corpus/dedup_state.h"
+#include "tools/corpus/pipeline.h"
 #include "tools/corpus/shared_text.h"
 #include "tools/corpus/spill_file.h"
 #include "tools/corpus/windows.h"
@@ -55,6 +56,25 @@ struct Span {
   size_t first, last;  // symbols [first, last)
 };
 
+// What one thread makes of a few documents: spans and cuts, and what is left of them for another pass, as symbols with separators.
+template <class T>
+struct Piece {
+  size_t begin = 0, end = 0;  // the documents
+  std::string lines;          // of spans.jsonl
+  std::vector<Cut> cuts;
+  std::vector<uint32_t> cut_docs;
+  int64_t spans = 0, span_bytes = 0;
+  std::vector<T> symbols;
+  std::vector<uint64_t> places, ends, joints;  // ends: behind each separator
+  std::vector<uint32_t> docs, groups;
+
+  void Clear() {
+    lines.clear(), cuts.clear(), cut_docs.clear(), symbols.clear(), places.clear(), ends.clear(), joints.clear(), docs.clear(), groups.clear();
+    spans = span_bytes = 0;
+    if (symbols.capacity() > (1 << 22)) symbols = {}, places = {};  // a giant document's memory is given back
+  }
+};
+
 // The texts of all documents that are there as symbols: bytes, or hashes of words with their places in the text.
 template <class T>
 struct Texts {
@@ -78,6 +98,17 @@ struct Texts {
       TERN_RETURN_IF_ERROR(places.Append(&none, 1));
     }
     text.starts.push_back(symbols.size());
+    return {};
+  }
+  Status AddPiece(const Piece<T>& piece) {
+    if (text.starts.empty()) text.starts.push_back(0);
+    const uint64_t base = symbols.size();
+    TERN_RETURN_IF_ERROR(symbols.Append(piece.symbols.data(), piece.symbols.size()));
+    if (kWords) TERN_RETURN_IF_ERROR(places.Append(piece.places.data(), piece.places.size()));
+    for (uint64_t end : piece.ends) text.starts.push_back(base + end);
+    for (uint64_t joint : piece.joints) joints.push_back(base + joint);
+    docs.insert(docs.end(), piece.docs.begin(), piece.docs.end());
+    text.groups.insert(text.groups.end(), piece.groups.begin(), piece.groups.end());
     return {};
   }
   Status Finish() {
@@ -152,6 +183,7 @@ class SubstrStage {
                 result->places.push_back(uint64_t{word.begin} << 32 | word.end);
               }
             } else {
+              if (result->symbols.capacity() == 0) result->symbols.reserve(static_cast<size_t>(block.bytes));
               result->symbols.insert(result->symbols.end(), text.begin(), text.end());
             }
             result->docs.push_back(doc);
@@ -201,34 +233,42 @@ class SubstrStage {
     TERN_RETURN_IF_ERROR(repeated.Mark(&marks));
     if (!alone) TERN_RETURN_IF_ERROR(ShareMarks(shared, &marks));
 
-    CutLayer layer;
-    std::string lines;
-    std::vector<Span> spans;
     if (next) {
       *next = std::make_unique<Texts<T>>(spill_, s_.temporary);
       if (!spill_) (*next)->symbols.Reserve(texts.text.size());
       (*next)->text.groups.reserve(texts.text.groups.size());
     }
+    CutLayer layer;
     std::vector<uint32_t> cut_docs;
-    for (size_t i = 0; i < texts.docs.size(); ++i) {
-      const uint64_t start = texts.text.starts[i], size = texts.text.LengthOf(i);
-      spans.clear();
-      if (!s_.reference(texts.docs[i])) marks.ForEach(shared.base() + start, shared.base() + start + size, [&](uint64_t at) {
-        size_t first = static_cast<size_t>(at - shared.base() - start), last = first + static_cast<size_t>(length_);
-        if (!spans.empty() && first <= spans.back().last) spans.back().last = last;
-        else spans.push_back({first, last});
-      });
-      const size_t before = layer.cuts.size();
-      for (const Span& span : spans) TellSpan(texts, i, span, pass, &lines, &layer);
-      if (layer.cuts.size() > before) cut_docs.push_back(texts.docs[i]);
-      if (lines.size() > (1 << 20)) {
-        TERN_RETURN_IF_ERROR(s_.out.Append("spans.jsonl", lines));
-        lines.clear();
-      }
-      *found = *found || !spans.empty();
-      TERN_RETURN_IF_ERROR(Leave(texts, i, layer.cuts.data() + before, layer.cuts.data() + layer.cuts.size(), next ? next->get() : nullptr));
-    }
-    TERN_RETURN_IF_ERROR(s_.out.Append("spans.jsonl", lines));
+    std::vector<Piece<T>> pieces(static_cast<size_t>(Pipeline::ItemsFor(windows.threads)));
+    size_t taken = 0;
+    Pipeline line;
+    line.threads = windows.threads;
+    line.cancel = o_.common.cancel;
+    line.take = [&](int item) -> Result<bool> {
+      constexpr uint64_t kSymbols = 1 << 18;
+      Piece<T>& piece = pieces[static_cast<size_t>(item)];
+      piece.begin = taken;
+      while (taken < texts.docs.size() && (taken == piece.begin || texts.text.starts[taken + 1] - texts.text.starts[piece.begin] <= kSymbols)) ++taken;
+      piece.end = taken;
+      return piece.begin < piece.end;
+    };
+    line.work = [&](int item, int) -> Status {
+      Piece<T>& piece = pieces[static_cast<size_t>(item)];
+      piece.Clear();
+      for (size_t i = piece.begin; i < piece.end; ++i) CutDocument(texts, i, marks, shared.base(), pass, next != nullptr, &piece);
+      return {};
+    };
+    line.hand_on = [&](int item) -> Status {
+      const Piece<T>& piece = pieces[static_cast<size_t>(item)];
+      s_.substr_spans += piece.spans, s_.substr_bytes += piece.span_bytes;
+      *found = *found || piece.spans > 0;
+      layer.cuts.insert(layer.cuts.end(), piece.cuts.begin(), piece.cuts.end());
+      cut_docs.insert(cut_docs.end(), piece.cut_docs.begin(), piece.cut_docs.end());
+      if (!piece.lines.empty()) TERN_RETURN_IF_ERROR(s_.out.Append("spans.jsonl", piece.lines));
+      return next ? (*next)->AddPiece(piece) : Status();
+    };
+    TERN_RETURN_IF_ERROR(line.Run());
     s_.layers.push_back(std::move(layer));
     if (kWords && !cut_docs.empty()) TERN_RETURN_IF_ERROR(MeasureWhatIsLeft(cut_docs));
     if (next) return (*next)->Finish();
@@ -269,7 +309,28 @@ class SubstrStage {
     return {};
   }
 
-  void TellSpan(const Texts<T>& texts, size_t i, const Span& span, int64_t pass, std::string* lines, CutLayer* layer) {
+  // The marks of document i become spans and cuts.
+  void CutDocument(const Texts<T>& texts, size_t i, const PositionBits& marks, uint64_t base, int64_t pass, bool next, Piece<T>* piece) {
+    const uint64_t start = base + texts.text.starts[i];
+    const size_t before = piece->cuts.size();
+    Span span{0, 0};  // the newest: a window that begins in it, or touches it, makes it longer
+    if (!s_.reference(texts.docs[i])) {
+      marks.ForEach(start, start + texts.text.LengthOf(i), [&](uint64_t at) {
+        const size_t first = static_cast<size_t>(at - start), last = first + static_cast<size_t>(length_);
+        if (span.last > 0 && first <= span.last) {
+          span.last = last;
+          return;
+        }
+        if (span.last > 0) TellSpan(texts, i, span, pass, piece);
+        span = {first, last};
+      });
+      if (span.last > 0) TellSpan(texts, i, span, pass, piece);
+    }
+    if (piece->cuts.size() > before) piece->cut_docs.push_back(texts.docs[i]);
+    Leave(texts, i, piece->cuts.data() + before, piece->cuts.data() + piece->cuts.size(), next, piece);
+  }
+
+  void TellSpan(const Texts<T>& texts, size_t i, const Span& span, int64_t pass, Piece<T>* piece) const {
     const uint64_t start = texts.text.starts[i];
     size_t begin = span.first, end = span.last;
     if constexpr (kWords) begin = texts.places.data()[start + span.first] >> 32, end = static_cast<uint32_t>(texts.places.data()[start + span.last - 1]);
@@ -279,64 +340,68 @@ class SubstrStage {
       while (cut_begin < end && inside(cut_begin)) ++cut_begin;
       while (cut_end > cut_begin && inside(cut_end)) --cut_end;
     }
-    AppendParts(lines, "{\"doc\":", s_.corpus.ShownDoc(texts.docs[i]), ",\"stage\":\"substr\",\"pass\":", pass, ",\"begin\":", begin, ",\"end\":", end, ",\"cut_begin\":", cut_begin, ",\"cut_end\":", cut_end, "}\n");
-    ++s_.substr_spans, s_.substr_bytes += static_cast<int64_t>(end - begin);
-    if (cut_begin < cut_end) layer->cuts.push_back({texts.docs[i], static_cast<uint32_t>(cut_begin), static_cast<uint32_t>(cut_end)});
+    AppendParts(&piece->lines, "{\"doc\":", s_.corpus.ShownDoc(texts.docs[i]), ",\"stage\":\"substr\",\"pass\":", pass, ",\"begin\":", begin, ",\"end\":", end, ",\"cut_begin\":", cut_begin, ",\"cut_end\":", cut_end, "}\n");
+    ++piece->spans, piece->span_bytes += static_cast<int64_t>(end - begin);
+    if (cut_begin < cut_end) piece->cuts.push_back({texts.docs[i], static_cast<uint32_t>(cut_begin), static_cast<uint32_t>(cut_end)});
   }
 
-  // What the cuts leave of document i: whether it goes, and its symbols for the next pass.
-  Status Leave(const Texts<T>& texts, size_t i, const Cut* first, const Cut* last, Texts<T>* next) {
+  // What the cuts leave of document i: whether it goes, and with `next` its symbols for the next pass.
+  void Leave(const Texts<T>& texts, size_t i, const Cut* first, const Cut* last, bool next, Piece<T>* piece) {
+    if (!next && (kWords || first == last)) return;
     const uint64_t start = texts.text.starts[i];
-    const size_t size = static_cast<size_t>(texts.text.LengthOf(i));
+    const size_t size = static_cast<size_t>(texts.text.LengthOf(i)), at = piece->symbols.size(), joints = piece->joints.size();
     const uint32_t doc = texts.docs[i];
-    left_.clear(), left_places_.clear(), left_joints_.clear();
     if (first == last) {
-      if (!next) return {};
-      if constexpr (kWords) TERN_RETURN_IF_ERROR(next->Add(doc, texts.text.data + start, size, texts.places.data() + start));
-      else TERN_RETURN_IF_ERROR(next->Add(doc, texts.text.data + start, size, nullptr));
+      piece->symbols.insert(piece->symbols.end(), texts.text.data + start, texts.text.data + start + size);
+      if constexpr (kWords) piece->places.insert(piece->places.end(), texts.places.data() + start, texts.places.data() + start + size);
     } else {
-      if constexpr (kWords) LeaveWords(texts, start, size, first, last);
-      else LeaveBytes(texts.text.data + start, size, first, last);
+      if constexpr (kWords) LeaveWords(texts, start, size, first, last, piece);
+      else LeaveBytes(texts.text.data + start, size, first, last, piece);
+      bool gone = !next;
       if constexpr (!kWords) {
-        s_.length[doc] = static_cast<uint32_t>(left_.size());
-        if (IsBlank({reinterpret_cast<const char*>(left_.data()), left_.size()})) {
-          s_.fate[doc] = Fate::kSubstr;
-          return {};
-        }
+        const std::string_view left(reinterpret_cast<const char*>(piece->symbols.data()) + at, piece->symbols.size() - at);
+        s_.length[doc] = static_cast<uint32_t>(left.size());
+        if (IsBlank(left)) s_.fate[doc] = Fate::kSubstr, gone = true;
       }
-      if (!next) return {};
-      const uint64_t at = next->symbols.size();
-      for (size_t joint : left_joints_)
-        if (joint < left_.size()) next->joints.push_back(at + joint);
-      TERN_RETURN_IF_ERROR(next->Add(doc, left_.data(), left_.size(), left_places_.data()));
+      if (gone) {
+        piece->symbols.resize(at), piece->joints.resize(joints);
+        return;
+      }
+      while (piece->joints.size() > joints && piece->joints.back() == piece->symbols.size()) piece->joints.pop_back();  // at the end nothing is joined
     }
-    if (!texts.text.groups.empty()) next->text.groups.push_back(texts.text.groups[i]);
-    return {};
+    piece->symbols.push_back(Texts<T>::kSeparator);
+    if (kWords) piece->places.push_back(0);
+    piece->ends.push_back(piece->symbols.size());
+    piece->docs.push_back(doc);
+    if (!texts.text.groups.empty()) piece->groups.push_back(texts.text.groups[i]);
   }
 
-  void LeaveBytes(const T* data, size_t size, const Cut* first, const Cut* last) {
+  static void LeaveBytes(const T* data, size_t size, const Cut* first, const Cut* last, Piece<T>* piece) {
+    const size_t start = piece->symbols.size();
     size_t at = 0;
     for (const Cut* c = first; c != last; ++c) {
-      left_.insert(left_.end(), data + at, data + c->begin);
-      if (!left_.empty()) left_joints_.push_back(left_.size());
+      piece->symbols.insert(piece->symbols.end(), data + at, data + c->begin);
+      if (piece->symbols.size() > start) piece->joints.push_back(piece->symbols.size());
       at = c->end;
     }
-    left_.insert(left_.end(), data + at, data + size);
+    piece->symbols.insert(piece->symbols.end(), data + at, data + size);
   }
 
   // Words inside a cut go; what stands behind it moves to the front.
-  void LeaveWords(const Texts<T>& texts, uint64_t start, size_t size, const Cut* first, const Cut* last) {
+  static void LeaveWords(const Texts<T>& texts, uint64_t start, size_t size, const Cut* first, const Cut* last, Piece<T>* piece) {
+    const size_t begin_symbols = piece->symbols.size(), begin_joints = piece->joints.size();
     uint64_t gone = 0;
     const uint64_t* places = texts.places.data() + start;
     for (size_t at = 0; at < size; ++at) {
       const uint64_t begin = places[at] >> 32;
       while (first != last && begin >= first->end) gone += first->end - first->begin, ++first;
       if (first != last && begin >= first->begin) {
-        if (!left_.empty() && (left_joints_.empty() || left_joints_.back() != left_.size())) left_joints_.push_back(left_.size());
+        const size_t here = piece->symbols.size();
+        if (here > begin_symbols && (piece->joints.size() == begin_joints || piece->joints.back() != here)) piece->joints.push_back(here);
         continue;
       }
-      left_.push_back(texts.text.data[start + at]);
-      left_places_.push_back(places[at] - (gone << 32 | gone));
+      piece->symbols.push_back(texts.text.data[start + at]);
+      piece->places.push_back(places[at] - (gone << 32 | gone));
     }
   }
 
@@ -373,9 +438,6 @@ class SubstrStage {
   const DedupOptions& o_;
   int64_t length_;
   bool spill_ = false;
-  std::vector<T> left_;
-  std::vector<uint64_t> left_places_;
-  std::vector<size_t> left_joints_;
 };
 
 }  // namespace
