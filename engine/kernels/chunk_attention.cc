@@ -73,6 +73,7 @@ class Runner {
         std::memcpy(w_.positions + j * a_.chunk, slot.positions, static_cast<size_t>(a_.chunk) * 4);
         std::memcpy(w_.from + j * a_.chunk, slot.from, static_cast<size_t>(a_.chunk) * 4);
       }
+      if (c + 1 < end) Fetch(c + 1 + a_.after);
       for (int64_t q = 0; q < a_.chunk; q += kQueryRows) Queries(c, q, std::min(kQueryRows, a_.chunk - q));
     }
   }
@@ -94,6 +95,19 @@ class Runner {
     if (!a_.order) return kernels_.pack_columns(a_.v + first * a_.v_stride, a_.v_stride, d, a_.chunk, slot.v);
     for (int64_t i = 0; i < a_.chunk; ++i) std::memcpy(w_.tile + i * d, a_.v + slot.positions[i] * a_.v_stride, static_cast<size_t>(d) * 4);
     kernels_.pack_columns(w_.tile, d, d, a_.chunk, slot.v);
+  }
+
+  // Rows of the chunk that is packed next come from all over the sequence: fetched while this one is computed.
+  void Fetch(int64_t u) const {
+    if (!a_.order) return;
+    const int64_t chunks = a_.chunks(), first = (u % chunks + chunks) % chunks * a_.chunk;
+    for (int64_t i = 0; i < a_.chunk; ++i) {
+      const int64_t t = a_.order[first + i];
+      for (int64_t x = 0; x < a_.head_width; x += 16) {
+        __builtin_prefetch(a_.k + t * a_.k_stride + x, 0, 2);
+        __builtin_prefetch(a_.v + t * a_.v_stride + x, 0, 2);
+      }
+    }
   }
 
   // Queries [q, q + rows) of chunk c.

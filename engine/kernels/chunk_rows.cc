@@ -20,28 +20,38 @@ namespace {
 
 constexpr float kMaskedScore = -1e9f, kSelfScore = -1e5f;
 
-void MaskScores(float* scores, const int32_t* positions, const int32_t* from, int64_t n, int32_t query, bool exclude_self) {
+// The largest of the masked scores; NaN is skipped.
+float MaskScores(float* scores, const int32_t* positions, const int32_t* from, int64_t n, int32_t query, bool exclude_self) {
   const auto q = hn::Set(kDI, query);
   const V masked = hn::Set(kD, kMaskedScore), self = hn::Set(kD, kSelfScore);
+  V largest = hn::Set(kD, -kInfinity);
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     V s = hn::LoadU(kD, scores + i);
     s = hn::IfThenElse(hn::RebindMask(kD, hn::Gt(hn::LoadU(kDI, from + i), q)), masked, s);
     if (exclude_self) s = hn::IfThenElse(hn::RebindMask(kD, hn::Eq(hn::LoadU(kDI, positions + i), q)), self, s);
     hn::StoreU(s, kD, scores + i);
+    largest = MaxSkippingNan(s, largest);
   }
+  float most = hn::GetLane(hn::MaxOfLanes(kD, largest));
   for (; i < n; ++i) {
     if (from[i] > query) scores[i] = kMaskedScore;
     if (exclude_self && positions[i] == query) scores[i] = kSelfScore;
+    most = scores[i] > most ? scores[i] : most;
   }
+  return most;
 }
 
 void ChunkSoftmax(float* scores, const int32_t* positions, const int32_t* visible_from, int64_t n, int32_t query, bool exclude_self, float* lse) {
-  MaskScores(scores, positions, visible_from, n, query, exclude_self);
-  const float most = MaxRow(scores, n);
-  const float log_sum = most + std::log(SumExp<false>(scores, most, n, nullptr));
+  const float most = MaskScores(scores, positions, visible_from, n, query, exclude_self);
+  const float log_sum = most + std::log(SumExp<true>(scores, most, n, scores));
   *lse = log_sum;
-  SumExp<true>(scores, log_sum, n, scores);
+  // exp(score - L) = exp(score - most) exp(most - L): where L is coarse, the second factor has all of that.
+  const float factor = std::exp(most - log_sum);
+  const V f = hn::Set(kD, factor);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) hn::StoreU(hn::Mul(hn::LoadU(kD, scores + i), f), kD, scores + i);
+  for (; i < n; ++i) scores[i] *= factor;
 }
 
 // The first i with x[i] == value, or n.
