@@ -1,9 +1,6 @@
 // tern dedup: remove exact, near, line and substring duplicates from a corpus.
 #include "tools/corpus/dedup.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "tools/corpus/ranks.h"
 #include "tools/corpus_flags.h"
 #include "tools/verb.h"
@@ -15,14 +12,6 @@ std::string Joined(const std::vector<std::string>& parts) {
   std::string out;
   for (const std::string& p : parts) out += (out.empty() ? "" : "\n") + p;
   return out;
-}
-
-void SilenceThisProcess() {
-  const int nowhere = ::open("/dev/null", O_WRONLY);
-  if (nowhere < 0) return;
-  ::dup2(nowhere, STDOUT_FILENO);
-  ::dup2(nowhere, STDERR_FILENO);
-  ::close(nowhere);
 }
 
 class Dedup : public Command {
@@ -83,7 +72,7 @@ class Dedup : public Command {
     options_.common.max_memory_bytes = max_memory_bytes_, options_.common.temporary_folder = temporary_;
     TERN_ASSIGN(std::unique_ptr<corpus::Ranks> ranks, corpus::Ranks::Open());
     options_.common.ranks = ranks.get();
-    if (!ranks->root()) SilenceThisProcess();  // the root speaks for all
+    if (!ranks->root()) corpus::SilenceThisProcess();  // the root speaks for all
     Json report;
     Status done = corpus::Dedup(options_, &report);
     flags_.EndProgress();

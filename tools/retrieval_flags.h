@@ -16,6 +16,7 @@ struct RetrievalFlags {
   std::optional<std::string> index;
   std::string embedder;
   std::vector<std::string> exclude;
+  double max_leakage = 1;
   bool off = false, show = false;
 
   void Declare(Arguments& args) {
@@ -23,6 +24,7 @@ struct RetrievalFlags {
     args.Path("--index", &index, "a RETRO model reads its neighbours from this database (tern index build)");
     args.Path("--embedder", &embedder, "the encoder the database was made with");
     args.Texts("--exclude", &exclude, "leave out what this source (as `index search` names it) brought in").ValueName("SOURCE");
+    args.Real("--max-leakage", &max_leakage, 0, 1, "leave out neighbours that hold a longer run of a chunk's own tokens than this share of it");
     args.Flag("--no-retrieval", &off, "run the model without neighbours, although a database is named");
     args.Flag("--show-neighbors", &show, "say what was found for every chunk (stderr)");
     args.Heading("Options");
@@ -35,7 +37,9 @@ struct RetrievalFlags {
     TERN_ASSIGN(auto database, Database::Open(*index));
     TERN_ASSIGN(IndexEmbedder e, EmbedderOf(*database, embedder, threads, console));
     TERN_ASSIGN(auto retriever, Retriever::Create(std::move(model), database, e.model, static_cast<int>(threads), &console.cancel()));
-    retriever->Exclude(exclude);
+    SearchFilter filter;
+    filter.sources = exclude, filter.max_overlap = max_leakage;
+    retriever->Filter(std::move(filter));
     if (show)
       retriever->OnFetch([&console, database](const Retriever::Fetched& f) {
         for (const SearchHit& h : f.hits) {

@@ -49,7 +49,7 @@ class Database {
   int64_t DocumentOf(int64_t chunk) const;
   DocumentRecord Document(int64_t document) const;
   int64_t Next(int64_t chunk) const;  // the chunk that continues it in its document; -1
-  std::vector<float> Vector(int64_t chunk) const;
+  void Read(int64_t chunk, float* out) const;  // its vector [dim], as it is scored again with
 
   // Inverted lists beside the blocks, or null; what they probe if nothing else is said.
   const IvfIndex* lists() const { return lists_.get(); }
@@ -72,15 +72,11 @@ class Database {
   int64_t file_bytes_ = 0;
 };
 
-// Builds inverted lists for a database, whatever lists it had, and sets nprobe to the least power of two whose recall@10, over 200 sampled rows, reaches `recall`.
-struct ListsReport {
-  int64_t lists = 0, nprobe = 0;
-  double recall = 0;
-};
-Result<ListsReport> BuildLists(const std::string& folder, const IvfOptions& options, double recall, Gang* gang);
-
-// Adds members to a database's manifest (figures of a check). kIo while somebody else writes to the database, as BuildLists and DatabaseWriter.
+// Adds members to a database's manifest (figures of a check). kIo while somebody else writes to the database, as BuildLists (recall.h) and DatabaseWriter.
 Status AmendManifest(const std::string& folder, const Json& members);
+
+// The kind of lists that a build did not come to ("q8", "pq"); empty if nothing is missing, or there is no database.
+std::string UnfinishedLists(const std::string& folder);
 
 // Builds a database, or appends to one. Blocks are complete files; a run that follows a killed one embeds only what is missing or has changed.
 class DatabaseWriter {
@@ -88,8 +84,8 @@ class DatabaseWriter {
   // Appends one vector [dim] per text, in order. The same text must give the same bits in any company.
   using Embed = std::function<Status(const std::vector<std::string>& texts, std::vector<float>* vectors)>;
   enum class Mode { kNew, kReplace, kAppend };
-  // Of `parts` runs that share the work, this one makes the blocks whose number leaves `part`: whole files, no manifest. Then the same build without parts
-  // finds them all and writes it.
+  // Of `parts` runs that share the work, this one makes the blocks whose number leaves `part`: whole files, and a note of them instead of the manifest, which
+  // MergeShares (shares.h) makes of all notes. The same build without parts does too: it finds the blocks there.
   struct Share {
     int64_t part = 0, parts = 1;
   };
@@ -104,8 +100,9 @@ class DatabaseWriter {
 
   Status BeginDocument(const std::string& source, const std::string& id, int64_t position);
   Status AddChunk(std::string payload);
-  // The last block and the manifest; `sources` is kept there.
-  Status Finish(const Json& sources);
+  // The last block and the manifest; `sources` is kept there. `lists`: the kind of inverted lists that are still to be built (BuildLists), or none; a build
+  // that is killed before they stand may be run again.
+  Status Finish(const Json& sources, const std::string& lists = {});
 
   const DatabaseSettings& settings() const { return settings_; }
   int64_t chunks() const { return next_chunk_; }
@@ -125,6 +122,7 @@ class DatabaseWriter {
   std::optional<FileWriter> lock_;
   bool replacing_ = false;  // the old manifest is still there
   Json blocks_ = Json::array(), sources_ = Json::array();
+  Json made_ = Json::object();  // of a share: its blocks and their digests
   BlockContent content_;
   DocumentRecord current_;
   int64_t next_chunk_ = 0, document_ = -1, embedded_ = 0, block_ = 0;

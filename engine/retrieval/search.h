@@ -28,7 +28,6 @@ std::optional<Metric> MetricOf(std::string_view name);
 // One stretch of rows, ids first .. first + rows - 1. Views; the memory belongs to somebody else.
 struct VectorBlock {
   int64_t first = 0, rows = 0;
-  const int64_t* ids = nullptr;       // [rows], ascending, where they are not first, first + 1, ... (inverted lists)
   const float* f32 = nullptr;         // [rows, dim], row after row; or
   PackedMatrix packed;                // panels, f32 or int8
   const uint16_t* f16 = nullptr;      // [rows, dim]: what int8 rows are scored again with
@@ -57,9 +56,6 @@ struct SearchOptions {
   // Rows that may be found; empty: all. Asked from several threads at once, for candidates only. (query number, id)
   std::function<bool(int64_t query, int64_t id)> allowed;
   int64_t candidates = 0;             // kept by the scan; 0: chosen
-  // Inverted lists: per query the blocks that are scanned, and the rows, by id, that give the final scores. Null: all blocks; the set itself.
-  const std::vector<std::vector<int32_t>>* probed = nullptr;
-  const VectorSet* exact_rows = nullptr;
   const KernelTable* kernels = nullptr;  // null: the chosen ones
   const CancelToken* cancel = nullptr;
 };

@@ -6,18 +6,6 @@
 
 namespace tern {
 
-int64_t LongestCommonRun(std::span<const int32_t> a, std::span<const int32_t> b) {
-  // Runs that end at (i, j) from those at (i-1, j-1): one row, from the back.
-  std::vector<int64_t> run(b.size() + 1);
-  int64_t longest = 0;
-  for (int32_t x : a)
-    for (size_t j = b.size(); j > 0; --j) {
-      run[j] = b[j - 1] == x ? run[j - 1] + 1 : 0;
-      longest = std::max(longest, run[j]);
-    }
-  return longest;
-}
-
 Result<std::unique_ptr<Retriever>> Retriever::Create(std::shared_ptr<const Model> model, std::shared_ptr<const Database> database,
                                                      std::shared_ptr<const Model> embedder, int threads, const CancelToken* cancel) {
   const auto* retro = dynamic_cast<const RetroNetwork*>(&model->network());
@@ -38,7 +26,22 @@ Result<std::unique_ptr<Retriever>> Retriever::Create(std::shared_ptr<const Model
   r->options_ = {c.neighbors, c.neighbor_length, r.get()};
   r->pad_ = static_cast<int32_t>(c.pad_token_id);
   r->model_ = std::move(model), r->database_ = std::move(database), r->cancel_ = cancel;
+  r->Filter({});
   return r;
+}
+
+void Retriever::Filter(SearchFilter filter) {
+  // A neighbour and what follows it, as far as the model reads.
+  filter.tokens = [this](int64_t chunk, std::vector<int32_t>* ids) -> Status {
+    ids->clear();
+    std::vector<int32_t> some;
+    for (int64_t id = chunk; id >= 0 && static_cast<int64_t>(ids->size()) < options_.length; id = database_->Next(id)) {
+      TERN_RETURN_IF_ERROR(Tokens(id, &some));
+      ids->insert(ids->end(), some.begin(), some.end());
+    }
+    return {};
+  };
+  search_ = std::make_unique<FilteredSearch>(*database_, std::move(filter));
 }
 
 // A stored chunk in the model's ids.
@@ -57,11 +60,7 @@ Status Retriever::Fetch(int64_t lane, int64_t chunk, std::span<const int32_t> to
   TERN_RETURN_IF_ERROR(embedder_->Embed({tokenizer_->Decode(tokens)}, &query));
   SearchOptions options;
   options.k = options_.neighbors, options.cancel = cancel_;
-  if (!excluded_.empty())
-    options.allowed = [&](int64_t, int64_t id) {
-      return std::find(excluded_.begin(), excluded_.end(), database_->Document(database_->DocumentOf(id)).source) == excluded_.end();
-    };
-  TERN_ASSIGN(auto hits, database_->Find(query, options, 0, false, gang_.get()));
+  TERN_ASSIGN(auto hits, search_->Find(query, tokens, options, 0, false, gang_.get()));
 
   std::fill(neighbors.begin(), neighbors.end(), pad_);
   std::vector<int32_t> ids;

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/retrieval/database.h"
+#include "engine/retrieval/filter.h"
 #include "engine/runtime/embed.h"
 #include "engine/runtime/neighbor_feed.h"
 
@@ -22,9 +22,6 @@ struct LeakageReport {
   double mean() const { return chunks > 0 ? sum / static_cast<double>(chunks) : 0; }
 };
 
-// The longest run of tokens that stands in both.
-int64_t LongestCommonRun(std::span<const int32_t> a, std::span<const int32_t> b);
-
 // Used by one thread at a time.
 class Retriever : public NeighborSource {
  public:
@@ -38,8 +35,9 @@ class Retriever : public NeighborSource {
                                                    std::shared_ptr<const Model> embedder, int threads, const CancelToken* cancel);
   const RetrievalOptions& options() const { return options_; }  // for the session: k and R of the model
 
-  // Chunks of documents from this source (as the database names it) are not found: the text that is scored is one of them. Empty: all are.
-  void Exclude(std::vector<std::string> sources) { excluded_ = std::move(sources); }
+  // What is not found: the text that is scored, say, or chunks that hold what is to be predicted (max_overlap, against the chunk that asks). Its `tokens`
+  // are the model's, and need not be set.
+  void Filter(SearchFilter filter);
   void OnFetch(std::function<void(const Fetched&)> listener) { listener_ = std::move(listener); }
 
   Status Fetch(int64_t lane, int64_t chunk, std::span<const int32_t> tokens, std::span<int32_t> neighbors) override;
@@ -59,7 +57,7 @@ class Retriever : public NeighborSource {
   RetrievalOptions options_;
   int32_t pad_ = 0;
   const CancelToken* cancel_ = nullptr;
-  std::vector<std::string> excluded_;
+  std::unique_ptr<FilteredSearch> search_;
   std::function<void(const Fetched&)> listener_;
   LeakageReport leakage_;
   double seconds_ = 0;

@@ -10,7 +10,10 @@
 #include "engine/base/hash.h"
 #include "engine/base/rng.h"
 #include "engine/retrieval/chunker.h"
+#include "engine/retrieval/filter.h"
 #include "engine/retrieval/foreign.h"
+#include "engine/retrieval/recall.h"
+#include "engine/retrieval/shares.h"
 #include "tests/reference/golden.h"
 #include "tests/reference/scratch.h"
 
@@ -284,4 +287,238 @@ TEST_CASE("Megatron's indexed dataset: documents of several sequences, types, da
   std::string wrong = idx;
   wrong[17] = 9;
   CHECK_FALSE(MegatronDataset::Parse(bytes(wrong), bytes(bin)).ok());
+}
+
+TEST_CASE("database: a replaced one stays until the first block of the new one is written") {
+  ScratchFolder scratch;
+  const std::string folder = scratch.path() + "/db";
+  Stop stop;
+  using Mode = DatabaseWriter::Mode;
+  REQUIRE(Build(folder, Mode::kNew, &stop, 0, 6).ok());
+  const std::string before = AllBytes(folder);
+  Stop killed{0};  // at the first block
+  CHECK_FALSE(Build(folder, Mode::kReplace, &killed, 6, 11).ok());
+  CHECK(AllBytes(folder) == before);
+  CHECK(Database::Open(folder).ok());
+  Stop later{1};
+  CHECK_FALSE(Build(folder, Mode::kReplace, &later, 6, 11).ok());
+  CHECK(Database::Open(folder).status().code() == Code::kMalformed);
+  REQUIRE(Build(folder, Mode::kReplace, &stop, 6, 11).ok());
+  CHECK((*Database::Open(folder))->Payload(0) == "text 6/0xxxxxx");
+}
+
+TEST_CASE("database: a second writer is refused while the first one lives") {
+  ScratchFolder scratch;
+  const std::string folder = scratch.path() + "/db";
+  Gang gang(1);
+  Stop stop;
+  using Mode = DatabaseWriter::Mode;
+  {
+    auto first = DatabaseWriter::Create(folder, Settings(), Mode::kNew, Embedder(&stop), &gang);
+    REQUIRE(first.ok());
+    auto second = DatabaseWriter::Create(folder, Settings(), Mode::kNew, Embedder(&stop), &gang);
+    CHECK(second.status().code() == Code::kIo);
+    REQUIRE(Fill(&*first, 0, 6).ok());
+    REQUIRE(first->Finish(Json::array()).ok());
+    CHECK(AmendManifest(folder, {{"note", 1}}).ok());  // Finish lets go
+  }
+  auto append = DatabaseWriter::Create(folder, Settings(), Mode::kAppend, Embedder(&stop), &gang);
+  REQUIRE(append.ok());
+  CHECK(DatabaseWriter::Create(folder, Settings(), Mode::kAppend, Embedder(&stop), &gang).status().code() == Code::kIo);
+  CHECK(BuildLists(folder, {}, 0.9, &gang).status().code() == Code::kIo);
+  CHECK(AmendManifest(folder, {{"note", 2}}).code() == Code::kIo);
+  CHECK(Database::Open(folder).ok());  // reading goes on
+}
+
+TEST_CASE("database: shares in one folder or in several are merged into the bytes of one build") {
+  ScratchFolder scratch;
+  Stop stop;
+  REQUIRE(Build(scratch.path() + "/whole", DatabaseWriter::Mode::kNew, &stop).ok());
+  const std::string want = AllBytes(scratch.path() + "/whole");
+  auto share = [&](const std::string& folder, int64_t part, int to = 11) {
+    Gang gang(1);
+    auto w = DatabaseWriter::Create(folder, Settings(), DatabaseWriter::Mode::kNew, Embedder(&stop), &gang, {part, 3});
+    REQUIRE(w.ok());
+    REQUIRE(Fill(&*w, 0, to).ok());
+    REQUIRE(w->Finish(Json::array({{{"path", "file.txt"}}})).ok());
+  };
+  const std::string one = scratch.path() + "/one", a = scratch.path() + "/a", b = scratch.path() + "/b";
+  share(one, 2), share(one, 0);
+  CHECK(MergeShares(one, {}).status().code() == Code::kUsage);  // share 1 is missing
+  share(one, 1);
+  auto merged = MergeShares(one, {});
+  REQUIRE_MESSAGE(merged.ok(), merged.status().message());
+  CHECK(merged->blocks == 6);
+  CHECK(merged->copied == 0);
+  CHECK(AllBytes(one) == want);
+  CHECK(MergeShares(one, {}).status().code() == Code::kUsage);  // there is a database
+
+  share(a, 0), share(a, 1), share(b, 2);
+  merged = MergeShares(scratch.path() + "/new", {a, b});
+  REQUIRE_MESSAGE(merged.ok(), merged.status().message());
+  CHECK(merged->copied == 6);
+  CHECK(AllBytes(scratch.path() + "/new") == want);
+  merged = MergeShares(a, {b});
+  REQUIRE(merged.ok());
+  CHECK(merged->copied == 2);
+  CHECK(AllBytes(a) == want);
+  // Other texts, a damaged block, a damaged note.
+  const std::string c = scratch.path() + "/c";
+  share(c, 0), share(c, 1, 10), share(c, 2);
+  CHECK(MergeShares(c, {}).status().code() == Code::kUsage);
+  share(c, 1);
+  const std::string block = c + "/block-000003.tblk", good = Bytes(block);
+  std::ofstream(block, std::ios::binary) << good.substr(0, good.size() - 1) + "\x55";
+  CHECK(MergeShares(c, {}).status().code() == Code::kDigest);
+  std::ofstream(block, std::ios::binary) << good;
+  const std::string note = c + "/share-1-of-3.json", text = Bytes(note);
+  for (const char* bad : {"", "[]", "{\"part\":1}", "{"}) {
+    std::ofstream(note, std::ios::binary) << bad;
+    CHECK(MergeShares(c, {}).status().code() == Code::kMalformed);
+  }
+  std::ofstream(note, std::ios::binary) << text;
+  CHECK(MergeShares(c, {}).ok());
+  CHECK(AllBytes(c) == want);
+}
+
+TEST_CASE("database: lists that were not finished; the recall gate can fail") {
+  ScratchFolder scratch;
+  const std::string folder = scratch.path() + "/db";
+  Gang gang(2);
+  Stop stop;
+  {
+    auto w = DatabaseWriter::Create(folder, Settings(), DatabaseWriter::Mode::kNew, Embedder(&stop), &gang);
+    REQUIRE(w.ok());
+    REQUIRE(Fill(&*w, 0, 11).ok());
+    REQUIRE(w->Finish(Json::array(), "q8").ok());
+  }
+  CHECK(UnfinishedLists(folder) == "q8");
+  CHECK((*Database::Open(folder))->lists() == nullptr);
+  Stop none{0};
+  auto again = DatabaseWriter::Create(folder, Settings(), DatabaseWriter::Mode::kNew, Embedder(&none), &gang);  // goes on, with nothing to embed
+  REQUIRE(again.ok());
+  REQUIRE(Fill(&*again, 0, 11).ok());
+  REQUIRE(again->Finish(Json::array(), "q8").ok());
+  IvfOptions options;
+  options.lists = 8;
+  auto report = BuildLists(folder, options, 0.9, &gang);
+  REQUIRE_MESSAGE(report.ok(), report.status().message());
+  CHECK(UnfinishedLists(folder).empty());
+  CHECK_FALSE(FileExists(folder + "/lists.tivf.new"));
+  auto d = Database::Open(folder);
+  REQUIRE(d.ok());
+  REQUIRE((*d)->lists());
+  CHECK((*d)->nprobe() == report->nprobe);
+  auto figures = CheckRecall(**d, 50, nullptr, &gang);
+  REQUIRE(figures.ok());
+  CHECK(figures->recall >= 0.85);
+  // Answers that miss the nearest lower the figure: with one list of eight it cannot be whole.
+  auto sample = RecallSample::Draw(**d, 50, false, nullptr, &gang);
+  REQUIRE(sample.ok());
+  auto measure = [&](int64_t nprobe, int64_t hide) {
+    auto r = sample->Measure([&](std::span<const float> queries, const SearchOptions& o) {
+      SearchOptions narrow = o;
+      if (hide >= 0) narrow.allowed = [&](int64_t q, int64_t id) { return id != hide && o.allowed(q, id); };
+      return (*d)->lists()->Find((*d)->vectors(), queries, nprobe, narrow, &gang);
+    });
+    REQUIRE(r.ok());
+    return r->recall;
+  };
+  CHECK(measure(8, -1) >= 0.99);
+  CHECK(measure(1, -1) < 0.99);
+  CHECK(measure(8, 20) < measure(8, -1));
+  // Damaged lists: noticed, passed by, built again.
+  const std::string path = folder + "/lists.tivf", good = Bytes(path);
+  std::ofstream(path, std::ios::binary) << good.substr(0, good.size() - 1) + "\x01\x02";
+  CHECK_FALSE(Database::Open(folder).ok());
+  CHECK(Database::Open(folder, Database::Lists::kIgnore).ok());
+  REQUIRE(BuildLists(folder, options, 0.9, &gang).ok());
+  CHECK(Bytes(path) == good);
+  std::ofstream(path, std::ios::binary) << good.substr(0, good.size() - 65) + "\x55" + good.substr(good.size() - 64);
+  d = Database::Open(folder);
+  CHECK((!d.ok() || (*d)->Verify().code() == Code::kDigest));
+  // f32 without lists: the proven search against the plain loop.
+  REQUIRE(Build(scratch.path() + "/f32", DatabaseWriter::Mode::kNew, &stop, 0, 11, Settings(VectorType::kF32)).ok());
+  auto plain = Database::Open(scratch.path() + "/f32");
+  figures = CheckRecall(**plain, 1000, nullptr, &gang);
+  REQUIRE(figures.ok());
+  CHECK(figures->sample == 95);
+  CHECK(figures->recall == 1);
+}
+
+TEST_CASE("filters: documents, sources, one per document, overlap with the prompt, near-duplicates") {
+  CHECK(LongestCommonRun(std::vector<int32_t>{1, 2, 3, 4}, std::vector<int32_t>{9, 2, 3, 4, 8}) == 3);
+  CHECK(LongestCommonRun(std::vector<int32_t>{}, std::vector<int32_t>{1}) == 0);
+  ScratchFolder scratch;
+  const std::string folder = scratch.path() + "/db";
+  Gang gang(2);
+  Stop stop;
+  {
+    auto w = DatabaseWriter::Create(folder, Settings(), DatabaseWriter::Mode::kNew, Embedder(&stop), &gang);
+    REQUIRE(w.ok());
+    for (int doc = 0; doc < 10; ++doc) {
+      REQUIRE(w->BeginDocument(doc < 5 ? "a.txt" : "b.txt", "", doc).ok());
+      for (int i = 0; i < 4; ++i) REQUIRE(w->AddChunk(Str("text ", doc % 5, "/", i)).ok());  // documents 5 to 9 repeat 0 to 4
+    }
+    REQUIRE(w->Finish(Json::array()).ok());
+  }
+  auto d = Database::Open(folder);
+  REQUIRE(d.ok());
+  auto tokens = [&](int64_t chunk, std::vector<int32_t>* ids) -> Status {
+    ids->clear();
+    for (char c : (*d)->Payload(chunk)) ids->push_back(c);
+    return {};
+  };
+  std::vector<float> query;
+  FakeVector("text 2/1", &query);
+  auto find = [&](SearchFilter filter, int64_t k, const std::string& prompt = "") {
+    filter.tokens = tokens;
+    const std::vector<int32_t> ids(prompt.begin(), prompt.end());
+    SearchOptions options;
+    options.k = k;
+    auto hits = FilteredSearch(**d, filter).Find(query, ids, options, 0, false, &gang);
+    REQUIRE(hits.ok());
+    REQUIRE(static_cast<int64_t>(hits->size()) == k);
+    std::vector<int64_t> out;
+    for (const SearchHit& h : *hits) out.push_back(h.id);
+    return out;
+  };
+  CHECK(find({}, 2) == std::vector<int64_t>{9, 29});  // equal rows: the lower id first
+  SearchFilter no_document;
+  no_document.documents = {2, 77, -1};  // others do not exist
+  CHECK(find(no_document, 1) == std::vector<int64_t>{29});
+  SearchFilter no_source;
+  no_source.sources = {"b.txt"};
+  for (int64_t id : find(no_source, 20)) CHECK(id < 20);
+  CHECK(find(no_source, 25)[20] == -1);
+  SearchFilter one;
+  one.one_per_document = true;
+  auto ids = find(one, 12);
+  CHECK(std::count(ids.begin(), ids.end(), -1) == 2);
+  SearchFilter apart;
+  apart.max_repeat = 0.9;  // "text 2/1" of both documents; others differ by a letter of eight
+  ids = find(apart, 21);
+  CHECK(ids[0] == 9);
+  CHECK(std::count(ids.begin(), ids.end(), -1) == 1);
+  CHECK(std::count(ids.begin(), ids.end(), 29) == 0);
+  SearchFilter leak;
+  leak.max_overlap = 0.9;
+  ids = find(leak, 3, "a prompt with text 2/1 in it");
+  for (int64_t id : ids) CHECK(((*d)->Payload(id) != "text 2/1" && id >= 0));
+  leak.max_overlap = 0;
+  CHECK(find(leak, 2, "text") == std::vector<int64_t>{-1, -1});
+}
+
+TEST_CASE("Megatron's indexed dataset: sequences that lie upon each other cannot make a document larger than the file") {
+  auto write = [](std::string* out, auto v) { out->append(reinterpret_cast<const char*>(&v), sizeof v); };
+  std::string idx("MMIDIDX\0\0", 9), bin(8, 'x');
+  const uint64_t sequences = 50;
+  write(&idx, uint64_t{1}), write(&idx, uint8_t{1}), write(&idx, sequences), write(&idx, uint64_t{2});
+  for (uint64_t i = 0; i < sequences; ++i) write(&idx, int32_t{8});
+  for (uint64_t i = 0; i < sequences; ++i) write(&idx, int64_t{0});
+  for (int64_t b : {int64_t{0}, static_cast<int64_t>(sequences)}) write(&idx, b);
+  auto bytes = [](const std::string& s) { return std::span(reinterpret_cast<const uint8_t*>(s.data()), s.size()); };
+  auto d = MegatronDataset::Parse(bytes(idx), bytes(bin));
+  REQUIRE_MESSAGE(d.ok(), d.status().message());
+  CHECK(d->Document(0).status().code() == Code::kMalformed);
 }

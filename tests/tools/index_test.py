@@ -172,26 +172,152 @@ class Index(unittest.TestCase):
         self.build("wrong", "--block", "3/3", check=2)
         self.build("wrong", "--block", "1", check=2)
 
-    def test_inverted_lists(self):
-        db = f"{self.tmp}/lists"
-        shutil.copytree(f"{self.tmp}/whole", db)
-        code, out, err = tern("index", "lists", db, "--lists", "8", "--json")
+    def test_shares_merged(self):
+        for i in range(3):
+            self.build(f"apart{i}", "--block", f"{i}/3")
+        code, _, err = tern("index", "merge", f"{self.tmp}/merged", f"{self.tmp}/apart0", f"{self.tmp}/apart1")
+        self.assertEqual(code, 2, err)
+        self.assertIn("share 2 of 3 is missing", err)
+        code, out, err = tern("index", "merge", f"{self.tmp}/merged", *[f"{self.tmp}/apart{i}" for i in range(3)], "--json")
         self.assertEqual(code, 0, err)
-        made = json.loads(out)
-        self.assertEqual(made["lists"], 8)
-        self.assertGreaterEqual(made["recall_at_10"], 0.95)
-        ask = ("index", "search", db, "the red fox", "--embedder", self.embedder, "--json", "-k", "5")
-        exact = [h["id"] for h in json.loads(tern(*ask, "--exact")[1])["hits"]]
-        self.assertEqual([h["id"] for h in json.loads(tern(*ask, "--nprobe", "8")[1])["hits"]], exact)
-        self.assertEqual(tern("index", "check", db, "--sample", "50")[0], 0)
-        info = json.loads(tern("index", "info", db, "--json")[1])
-        self.assertEqual((info["lists"]["count"], info["check"]["sample"]), (8, 50))
-        with open(f"{db}/lists.tivf", "r+b") as f:
+        self.assertEqual(json.loads(out)["shares"], 3)
+        self.assertEqual(tree(f"{self.tmp}/merged"), tree(f"{self.tmp}/whole"))
+        self.assertEqual(tern("index", "merge", f"{self.tmp}/nothing")[0], 2)
+
+    @unittest.skipUnless(shutil.which("mpirun") and os.path.exists(os.path.join(os.path.dirname(BINARY), "tern_mpi.so")), "no MPI")
+    def test_ranks(self):
+        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_rmaps_base_oversubscribe="1",
+                           OMPI_MCA_btl_vader_single_copy_mechanism="none", ASAN_OPTIONS="detect_leaks=0")
+
+        def over(ranks, *args):
+            r = subprocess.run(["mpirun", "-n", str(ranks), BINARY, "index", *args], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
+            return r.returncode, r.stdout.decode(), r.stderr.decode()
+
+        for ranks in (2, 3):
+            db = f"{self.tmp}/ranks{ranks}"
+            code, out, err = over(ranks, "build", f"{self.tmp}/books", "-o", db, "--embedder", self.embedder, "--chunk", "8", "--block-chunks", "16", "--json")
+            self.assertEqual(code, 0, err)
+            self.assertEqual(json.loads(out)["embedded"], json.loads(out)["chunks"])
+            self.assertEqual(tree(db), tree(f"{self.tmp}/whole"))
+        code, out, err = over(2, "build", f"{self.tmp}/nowhere", "-o", f"{self.tmp}/ranksx", "--embedder", self.embedder)
+        self.assertEqual((code, err.count("tern: ")), (3, 1), err)
+
+    def test_inverted_lists(self):
+        for kind in ("q8", "pq", "f32"):
+            db = f"{self.tmp}/lists-{kind}"
+            shutil.copytree(f"{self.tmp}/whole", db)
+            code, out, err = tern("index", "lists", db, "--lists", "8", "--type", kind, "--json")
+            self.assertEqual(code, 0, err)
+            made = json.loads(out)
+            self.assertEqual((made["lists"], made["type"]), (8, kind))
+            self.assertGreaterEqual(made["recall_at_10"], 0.95)
+            ask = ("index", "search", db, "the red fox", "--embedder", self.embedder, "--json", "-k", "5")
+            exact = [h["id"] for h in json.loads(tern(*ask, "--exact")[1])["hits"]]
+            self.assertEqual([h["id"] for h in json.loads(tern(*ask, "--nprobe", "8")[1])["hits"]], exact)
+            self.assertEqual(tern("index", "check", db, "--sample", "50")[0], 0)
+            self.assertEqual(tern("index", "verify", db)[0], 0)
+            info = json.loads(tern("index", "info", db, "--json")[1])
+            self.assertEqual((info["lists"]["count"], info["check"]["sample"]), (8, 50))
+        path = f"{db}/lists.tivf"
+        with open(path, "rb") as f:
+            good = f.read()
+        with open(path, "r+b") as f:
+            f.seek(-70, 2)
+            f.write(b"\x55\xaa")
+        self.assertEqual(tern("index", "verify", db)[0], 5)
+        with open(path, "r+b") as f:
             f.seek(200)
             f.write(b"\x55\xaa")
         self.assertEqual(tern("index", "info", db)[0], 5)
-        os.remove(f"{db}/lists.tivf")
+        self.assertEqual(tern("index", "lists", db, "--lists", "8", "--type", "f32")[0], 0)  # damaged ones are no obstacle
+        with open(path, "rb") as f:
+            self.assertEqual(f.read(), good)
+        os.remove(path)
         self.assertEqual(tern("index", "info", db)[0], 3)
+        # pq from the start; what is appended is sorted into lists again.
+        out, _ = self.build("pq", "--type", "pq", "--json")
+        db = f"{self.tmp}/pq"
+        self.assertEqual(json.loads(tern("index", "info", db, "--json")[1])["lists"]["type"], "pq")
+        self.assertNotIn("unfinished", json.loads(tern("index", "info", db, "--json")[1]))
+        code, out, err = tern("index", "add", db, f"{self.tmp}/books/book0.txt", "--embedder", self.embedder, "--json")
+        self.assertEqual(code, 0, err)
+        self.assertEqual(json.loads(tern("index", "info", db, "--json")[1])["lists"]["type"], "pq")
+        self.assertEqual(tern("index", "check", db)[0], 0)
+
+    def test_filters(self):
+        db, sources = f"{self.tmp}/whole", f"{self.tmp}/books/book"
+        def ask(question, *args):
+            code, out, err = tern("index", "search", db, question, "--embedder", self.embedder, "--json", "-k", "40", *args)
+            self.assertEqual(code, 0, err)
+            return json.loads(out)["hits"]
+        all_of = ask("the red fox")
+        self.assertNotIn(sources + "1.txt", {h["source"] for h in ask("the red fox", "--not-source", sources + "1.txt")})
+        with open(f"{self.tmp}/deny", "w") as f:
+            f.write(f"{sources}0.txt\n\n#1\n#99\n")
+        self.assertEqual({h["document"] for h in ask("the red fox", "--deny", f"{self.tmp}/deny")}, {2, 3})
+        with open(f"{self.tmp}/deny", "w") as f:
+            f.write("#x\n")
+        self.assertEqual(tern("index", "search", db, "x", "--embedder", self.embedder, "--deny", f"{self.tmp}/deny")[0], 4)
+        text = all_of[0]["text"]
+        self.assertIn(text, [h["text"] for h in ask(text)])
+        self.assertNotIn(text, [h["text"] for h in ask(text, "--max-overlap", "0.5")])
+        apart = [h["text"].split() for h in ask("the red fox", "--max-repeat", "0.4")]
+        for i, a in enumerate(apart):
+            for b in apart[:i]:
+                runs = [" ".join(a[j:j + 5]) for j in range(len(a) - 4)]
+                self.assertFalse(any(r in " ".join(b) for r in runs), (a, b))
+
+    def test_little_memory(self):
+        code, _, err = tern("index", "build", f"{self.tmp}/books", "-o", f"{self.tmp}/little", "--embedder", self.embedder, "--max-memory", "100K")
+        self.assertEqual(code, 6)
+        self.assertIn("--block-chunks", err)
+        self.assertFalse(os.path.exists(f"{self.tmp}/little/manifest.json"))
+        self.build("enough", "--max-memory", "100K")
+        self.assertEqual(tree(f"{self.tmp}/enough"), tree(f"{self.tmp}/whole"))
+
+    def test_a_full_disk(self):
+        place = f"{self.tmp}/small"
+        os.makedirs(place)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tern-test", place], stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("cannot mount a small file system")
+        try:
+            code, _, err = tern("index", "build", f"{self.tmp}/books", "-o", place + "/db", "--embedder", self.embedder, "--chunk", "8", "--block-chunks", "16")
+            self.assertEqual((code, err.count("\n")), (3, 1), err)
+            self.assertFalse(os.path.exists(place + "/db/manifest.json"))
+            self.assertEqual(subprocess.run(["mount", "-o", "remount,size=4m", place]).returncode, 0)
+            code, _, err = tern("index", "build", f"{self.tmp}/books", "-o", place + "/db", "--embedder", self.embedder, "--chunk", "8", "--block-chunks", "16")
+            self.assertEqual(code, 0, err)
+            self.assertEqual(tree(place + "/db"), tree(f"{self.tmp}/whole"))
+        finally:
+            subprocess.run(["umount", place])
+
+    def test_a_corpus_that_changes(self):
+        folder, db = f"{self.tmp}/changing", f"{self.tmp}/changing.db"
+        shutil.copytree(f"{self.tmp}/books", folder)
+        args = ("index", "build", folder, "-o", db, "--embedder", self.embedder, "--chunk", "8", "--block-chunks", "16")
+        # Between two runs: blocks of the old text are made again.
+        self.assertEqual(tern(*args)[0], 0)
+        os.remove(f"{db}/manifest.json")
+        with open(f"{folder}/book0.txt", "a") as f:
+            f.write("the dog rode at night .\n")
+        self.assertEqual(tern(*args)[0], 0)
+        shutil.rmtree(f"{db}2", ignore_errors=True)
+        self.assertEqual(tern("index", "build", folder, "-o", f"{db}2", *args[5:])[0], 0)
+        self.assertEqual(tree(db), tree(f"{db}2"))
+        # During a run: an error, or the text as it was at one of the two moments.
+        big = f"{folder}/big.txt"
+        with open(big, "w") as f:
+            f.write("the king rode over the stone tower at night .\n" * 20000)
+        p = subprocess.Popen([BINARY, "index", "build", folder, "-o", f"{db}3", *args[5:]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while p.poll() is None:
+            with open(big, "r+") as f:
+                f.write("the fox " + str(time.time()))
+            time.sleep(0.01)
+        err = p.stderr.read().decode()
+        p.stderr.close()
+        self.assertEqual(p.returncode, 3, err)
+        self.assertIn("changed", err)
+        self.assertFalse(os.path.exists(f"{db}3/manifest.json"))
 
     def test_mistakes_are_named(self):
         def fails(code, words, *args):

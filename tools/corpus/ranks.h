@@ -88,6 +88,9 @@ class Ranks {
   bool failed_ = false;
 };
 
+// Standard output and error lead nowhere from now on: for ranks other than the root, which speaks for all.
+void SilenceThisProcess();
+
 // Partition p to rank p % R. change(&record) is called for every record before it is sent (documents get their numbers in the whole corpus). The order inside
 // a partition is lost. Alone nothing moves.
 template <class T, class Change>
