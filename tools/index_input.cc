@@ -1,5 +1,7 @@
 #include "tools/index_input.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -62,6 +64,17 @@ Status IndexMegatron(const std::string& path, const Tokenizer* generator, Chunke
   return {};
 }
 
+// Size and time of every file: an index of a text that was changed behind the reader would hold neither the old one nor the new one.
+std::vector<std::string> StatesOf(const corpus::Corpus& corpus) {
+  std::vector<std::string> out;
+  for (const corpus::Source& s : corpus.sources()) {
+    struct stat state;
+    const bool file = s.path != "-" && ::stat(s.path.c_str(), &state) == 0 && S_ISREG(state.st_mode);
+    out.push_back(file ? Str(state.st_ino, " ", state.st_size, " ", state.st_mtim.tv_sec, ".", state.st_mtim.tv_nsec) : "");
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<Json> IndexTexts(corpus::CommonOptions options, const Tokenizer& tokenizer, const Tokenizer* generator, DatabaseWriter* writer) {
@@ -75,6 +88,7 @@ Result<Json> IndexTexts(corpus::CommonOptions options, const Tokenizer& tokenize
   std::erase_if(options.inputs, [](const std::string& input) { return input.ends_with(".idx"); });
   if (options.inputs.empty() && !sources.empty()) return sources;
   TERN_ASSIGN(auto corpus, corpus::Corpus::Open(options));
+  const std::vector<std::string> before = StatesOf(*corpus);
   int open_file = -1;  // of which lines are being joined
   auto in_order = [&](corpus::Block& block) -> Status {
     const bool whole = options.format == corpus::Format::kAuto && block.format == corpus::Format::kLines;
@@ -96,6 +110,9 @@ Result<Json> IndexTexts(corpus::CommonOptions options, const Tokenizer& tokenize
   TERN_RETURN_IF_ERROR(corpus->Pass({.stage = "indexing", .only_pass = true}, {}, in_order));
   TERN_RETURN_IF_ERROR(chunker.EndDocument());
   TERN_RETURN_IF_ERROR(corpus->CheckBadShare());
+  const std::vector<std::string> after = StatesOf(*corpus);
+  for (size_t i = 0; i < before.size(); ++i)
+    if (before[i] != after[i]) return IoError("the file changed while it was being indexed").File(corpus->sources()[i].path).Hint("Run again when nothing writes to it: only what has changed is embedded again");
   for (const corpus::Source& s : corpus->sources()) sources.push_back({{"path", s.path}, {"bytes", s.bytes}, {"xxh3", s.digest}, {"documents", s.documents}, {"malformed", s.bad}});
   return sources;
 }

@@ -61,6 +61,25 @@ double Sum(const float* a, const float* b, int64_t n, F f) {
   return all[0] + all[1];
 }
 
+// q.x, and |x|^2 if it is asked for, each as Sum() has it.
+double Product(const float* q, const float* x, int64_t n, double* square) {
+  if (!square) return Sum(q, x, n, [](D2 a, D2 b) { return a * b; });
+  D2 sum[4] = {}, own[4] = {};
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int j = 0; j < 4; ++j) {
+      const D2 b = __builtin_convertvector(Load<F2>(x + i + 2 * j), D2);
+      sum[j] += __builtin_convertvector(Load<F2>(q + i + 2 * j), D2) * b, own[j] += b * b;
+    }
+  for (; i < n; ++i) {
+    const double b = x[i];
+    sum[i % 8 / 2][i % 2] += q[i] * b, own[i % 8 / 2][i % 2] += b * b;
+  }
+  const D2 all = (sum[0] + sum[1]) + (sum[2] + sum[3]), all_own = (own[0] + own[1]) + (own[2] + own[3]);
+  *square = all_own[0] + all_own[1];
+  return all[0] + all[1];
+}
+
 }  // namespace
 
 void KeepBest(const ScannedRows& r, const std::function<bool(int64_t)>& allowed, const std::function<double(int64_t)>& exact, Best* best) {
@@ -111,9 +130,10 @@ double ExactScorer::Score(const float* q, double length, int64_t id, std::vector
   if (metric_ == Metric::kL2) {
     score = -Sum(q, x, d, [](D2 a, D2 c) { return (a - c) * (a - c); });
   } else {
-    score = Sum(q, x, d, [](D2 a, D2 c) { return a * c; });
+    double square = 0;
+    score = Product(q, x, d, metric_ == Metric::kCos ? &square : nullptr);
     if (metric_ == Metric::kCos) {
-      const double both = length * std::sqrt(Sum(x, x, d, [](D2 a, D2 c) { return a * c; }));
+      const double both = length * std::sqrt(square);
       score = both > 0 ? score / both : 0;
     }
   }

@@ -31,7 +31,7 @@ struct IvfOptions {
   int64_t lists = 0;              // 0: by the number of rows (IvfLists)
   int64_t parts = 0;              // pq: bytes of a code, a multiple of 4; 0: DefaultParts
   int64_t iterations = 10;        // of k-means
-  int64_t rows_per_list = 64;     // sampled for it, at most
+  int64_t rows_per_list = 256;    // sampled for it, at most
   int64_t max_bytes = 0;          // the sample and the buffers stay below; 0: no limit
   const CancelToken* cancel = nullptr;
   std::function<void(std::string_view stage, int64_t done, int64_t total)> progress;  // from the calling thread

@@ -155,7 +155,7 @@ void ListSearcher::Scan(int64_t query, const Prepared& p, const Slice& s, Worker
 
 int64_t ListSearcher::FirstCandidates() const {
   int64_t n = std::max(o_.candidates, o_.k);
-  if (o_.candidates <= 0) n = x_.type_ == ListType::kF32 ? o_.k + std::max<int64_t>(16, o_.k) : x_.type_ == ListType::kQ8 ? std::max<int64_t>(4 * o_.k, 64) : std::max<int64_t>(10 * o_.k, 128);
+  if (o_.candidates <= 0) n = x_.type_ == ListType::kF32 ? o_.k + std::max<int64_t>(16, o_.k) : x_.type_ == ListType::kQ8 ? std::max<int64_t>(3 * o_.k, 32) : std::max<int64_t>(10 * o_.k, 128);
   return std::min(n, x_.rows_);
 }
 

@@ -304,7 +304,7 @@ class Index(unittest.TestCase):
         shutil.rmtree(f"{db}2", ignore_errors=True)
         self.assertEqual(tern("index", "build", folder, "-o", f"{db}2", *args[5:])[0], 0)
         self.assertEqual(tree(db), tree(f"{db}2"))
-        # During a run: an error, or the text as it was at one of the two moments.
+        # During a run: an error, and no manifest.
         big = f"{folder}/big.txt"
         with open(big, "w") as f:
             f.write("the king rode over the stone tower at night .\n" * 20000)
