@@ -189,7 +189,7 @@ Status FilterRun::WritePage(const Json& report) const {
     page.Heading(reason);
     for (const PageNotes::Sample& sample : samples) {
       std::string caption = sample.place + ": ";
-      AppendJsonNumber(sample.value, &caption);
+      AppendJsonNumber(std::round(sample.value * 1e4) / 1e4, &caption);
       caption += ", limit ";
       AppendJsonNumber(sample.limit, &caption);
       page.Text(caption, sample.text, {});

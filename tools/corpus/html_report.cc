@@ -16,8 +16,8 @@ constexpr const char* kStyle =
     "td,th{padding:.25em .8em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}"
     "pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f6f4;padding:.8em;margin:.3em 0 1em;font:13px/1.45 ui-monospace,monospace}"
     "mark{background:#ffd8a8;color:inherit}.c{color:#666;font-size:.9em;margin:1em 0 0}.b{height:.7em;background:#3b7dd8}.b2{background:#d9822b}"
-    ".t td{border:0;padding:.1em .6em}.w{width:24em}.s{display:grid;grid-template-columns:1fr 1fr;gap:1em}.s>div{min-width:0}"
-    ".k{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em;background:#3b7dd8}summary{cursor:pointer}"
+    ".t td{border:0;padding:.1em .6em;vertical-align:middle}.w{width:24em}.s{display:grid;grid-template-columns:1fr 1fr;gap:1em}.s>div{min-width:0}"
+    ".k{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em;background:#3b7dd8}.k.b2{background:#d9822b}summary{cursor:pointer}"
     "@media(max-width:50em){.s{grid-template-columns:1fr}.w{width:50%}}"
     "@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}pre{background:#242424}td,th{border-color:#444}mark{background:#7a4d12}.c{color:#999}}";
 
