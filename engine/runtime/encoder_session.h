@@ -1,5 +1,6 @@
 // EncoderSession: batches of sequences of any lengths through an encoder, packed without padding. A batch costs what its tokens cost, and the numbers of
-// a sequence do not depend on its neighbours (every kernel gives a row the same bits in any company). Used by one thread at a time.
+// a sequence do not depend on its neighbours (every kernel gives a row the same bits in any company). A large batch goes through the network in groups of
+// whole sequences: what passes from op to op then stays in cache, and the arena is that of a group. Used by one thread at a time.
 #pragma once
 
 #include <memory>
@@ -60,8 +61,22 @@ class EncoderSession {
 
  private:
   EncoderSession() = default;
+  struct Gathered {
+    std::string name;
+    int8_t length = 0;  // what its rows count, as Dim::length: 0 tokens, 1 sequences, 3 selected tokens
+    std::vector<float> values;
+    Operand operand;
+  };
+  // Sequences [begin, end) of the packed batch, and `selected` of its rows.
+  struct Group {
+    int64_t begin, end, selected;
+  };
   Status Pack(std::span<const EncoderInput> batch);
+  void MakeGroups(int64_t sequences);
   Status Grow(int64_t rows, int64_t sequences);
+  Status RunGroup(const Group& group);
+  Status PrepareGathered();
+  void Gather(const Group& group);
   Status RunWhole(std::span<const EncoderInput> batch);
 
   std::shared_ptr<const Model> model_;
@@ -72,21 +87,16 @@ class EncoderSession {
   Region arena_;
   MemoryUse memory_;
   int64_t row_capacity_ = 0, sequence_capacity_ = 0;
-  // The packed batch.
-  std::vector<int32_t> ids_, types_, positions_, starts_, first_rows_, selected_;
+  // The packed batch, and the part of it that counts from the beginning of a group.
+  std::vector<int32_t> ids_, types_, positions_, starts_, first_rows_, selected_, group_starts_, group_first_rows_, group_selected_;
+  std::vector<size_t> places_;  // of group_selected_ in selected_
   std::vector<float> key_bias_;
   std::vector<int64_t> row_of_, token_begin_;
-  bool biased_ = false;
+  std::vector<Group> groups_;
 
-  // A network that cannot take a packed batch (Reformer, whose chunks are counted within a sequence): its sequences run one after the other, and the rows of
-  // its outputs are gathered here.
-  struct Gathered {
-    std::string name;
-    bool per_token = false;
-    std::vector<float> values;
-    Operand operand;
-  };
-  bool whole_ = false;
+  // Outputs of more than one group are gathered here; also those of a network that cannot take a packed batch (Reformer, whose chunks are counted within a
+  // sequence): its sequences run one after the other.
+  bool whole_ = false, gathers_ = false;
   std::unique_ptr<Session> session_;
   std::vector<Gathered> gathered_;
 };

@@ -283,7 +283,7 @@ TEST_CASE("encoders: a batch that fits allocates nothing, and the plan's figure 
   for (const char* type : {"f32", "q8"}) {
     CAPTURE(type);
     auto model = GoldenModel(scratch, "albert/groups2_inner2_layers5", {}, type);
-    std::vector<std::vector<int32_t>> texts(512);
+    std::vector<std::vector<int32_t>> texts(1024);
     std::vector<EncoderInput> batch;
     for (size_t i = 0; i < texts.size(); ++i) {
       texts[i].resize(64);
@@ -294,13 +294,14 @@ TEST_CASE("encoders: a batch that fits allocates nothing, and the plan's figure 
     options.threads = 2;
     auto session = EncoderSession::Create(model, options);
     REQUIRE(session.ok());
-    // The packed batch's own vectors first, so that what is measured is the arena.
+    // The packed batch's own vectors first, so that what is measured is the arena and the gathered outputs.
     REQUIRE((*session)->Run({batch.data(), 1}).ok());
     const int64_t before = ResidentBytes(), small = (*session)->memory().arena;
     REQUIRE((*session)->Run(batch).ok());
     const double used = static_cast<double>(ResidentBytes() - before), planned = static_cast<double>((*session)->memory().arena - small);
     INFO("planned ", planned, ", used ", used);
-    CHECK(planned > 20e6);
+    CHECK(planned > 10e6);
+    CHECK(planned < 25e6);  // the arena is that of a group of sequences
     CHECK(used <= planned * 1.02 + (4 << 20));
     CHECK(used >= planned * 0.90 - (4 << 20));  // rows wider than what this batch needs may stay untouched
     REQUIRE((*session)->Run(batch).ok());
