@@ -4,9 +4,11 @@
 #include "tools/bench_encoder_decoder.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "engine/graph/cost.h"
 #include "engine/runtime/encoder_session.h"
+#include "engine/runtime/tensor_neighbors.h"
 
 namespace tern {
 
@@ -92,7 +94,7 @@ class BenchModel : public Command {
     args.File("MODEL", &path_, "a .tern file");
     args.Heading("Work");
     args.Path("--inputs", &inputs_, "a safetensors file: input_ids [B, T]; with labels [B, T] a decoder's loss per token is computed; encoders also take "
-                                    "attention_mask and token_type_ids").Required();
+                                    "attention_mask and token_type_ids, a RETRO retrieved [B, l, k, R]").Required();
     args.Integers("--chunks", &chunks_, 1, 1 << 20, "feed the sequence in pieces of these lengths, the state carried along");
     args.Choice("--logits", &logits_, {"all", "last"}, "which positions' outputs are wanted (without labels)");
     args.Set(&settings_);
@@ -170,6 +172,12 @@ class BenchModel : public Command {
     SessionOptions options;
     options.threads = static_cast<int>(flags_.threads), options.batch = ids_.batch, options.cancel = &console.cancel();
     options.call_is_segment = true;
+    std::optional<TensorNeighbors> neighbors;
+    if (const ConstTensor* retrieved = file.Find("retrieved")) {
+      TERN_ASSIGN(neighbors, TensorNeighbors::Create(*retrieved, model->network().vocab_size()));
+      if (neighbors->batch() != ids_.batch) return UsageError("the inputs have different batches").File(inputs_).Where("retrieved").Got(neighbors->batch(), ids_.batch);
+      options.retrieval = neighbors->Options(ids_.tokens);
+    }
     std::vector<int64_t> distinct = pieces;
     std::sort(distinct.begin(), distinct.end());
     distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
@@ -186,6 +194,7 @@ class BenchModel : public Command {
       targets.push_back(scored ? Targets(labels, at, piece) : std::vector<int32_t>{});
       EntryOptions entry;
       entry.batch = ids_.batch, entry.tokens = piece, entry.chunk = distinct.back(), entry.logits = mode;
+      if (neighbors) entry.entry = "retrieve", entry.neighbors = options.retrieval.neighbors, entry.neighbor_length = options.retrieval.length;
       const StepCost one = CostOf(*model, entry, static_cast<double>(at) + static_cast<double>(piece) / 2);
       cost.flops += one.flops, cost.bytes += one.bytes;
       at += piece;
