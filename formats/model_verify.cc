@@ -149,6 +149,7 @@ Status ModelFile::Verify(const VerifyOptions& options, std::vector<NonFinite>* n
       return Malformed(wrong).Where(Str("tensor '", Printable(t.name), "'")).File(path_);
     if (non_finite && t.type == DType::i8 && t.layout != Layout::kRows) CountScales(t, data(t), &counts);
     if (non_finite && counts.nan + counts.infinite > 0) non_finite->push_back(std::move(counts));
+    if (options.release_pages && file_) file_->Advise(MappedFile::Advice::kDontNeed, t.offset, t.bytes);  // what CheckStored has read again
   }
   TERN_RETURN_IF_ERROR(gap(bytes_.size() - kTrailerBytes, kTrailerBytes));
   if (first.ok()) return {};

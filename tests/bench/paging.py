@@ -3,15 +3,16 @@
 
 usage: paging.py TERN FOLDER [--limit-mb 1024] [--tokens 32] [--spiece FILE] [the arguments of switch_checkpoint.py] [--json]
 
-Makes the checkpoint in FOLDER (3.3 GB, unless it is there), converts it beside it (as much again, twice with q8), and prints for each run: seconds, tokens a second, peak
+Makes the checkpoint in FOLDER (3.4 GB, unless it is there), converts it beside it (as much again, twice with q8), and prints for each run: seconds, tokens a second, peak
 resident memory of the process (VmHWM, mapped weights included), what of the file is in memory afterwards (mincore) against dense weights + touched experts, experts
 touched and bytes read. Every run begins with the file out of the system's cache and must give the same ids. Exits with 1 if a figure misses its bound: conversion below
 2 x the largest tensor + 64 MiB, residency at most 1.05 x, ids equal. Where no cgroup can be made (it takes root), that run is skipped with a message.
 """
-import argparse, ctypes, json, mmap, os, subprocess, sys, time
+import argparse, ctypes, json, mmap, os, random, subprocess, sys, time
 import switch_checkpoint
 
-TEXT = "The <extra_id_0> walks in <extra_id_1> park while all the birds of the old town sing about a <extra_id_2> day."
+WORDS = random.Random(1)
+TEXT = "The <extra_id_0> " + " ".join("".join(WORDS.choice("bdfgklmnprst") + WORDS.choice("aeiou") for _ in range(WORDS.randint(1, 4))) for _ in range(250))
 V2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 ROOT = "/sys/fs/cgroup" if V2 else "/sys/fs/cgroup/memory"
 

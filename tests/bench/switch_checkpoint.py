@@ -3,7 +3,7 @@
 
 usage: switch_checkpoint.py FOLDER [--experts N] [--d-model D] [--d-ff F] [--layers L] [--sparse S] [--shard-mb M]
 
-As given, the layout of switch-base-128 at a third of its width: 12 + 12 layers, 6 + 6 of them sparse, 128 experts of 2 MiB each, 3.3 GB in about 34 shards. The same
+As given, the layout of switch-base-128 at a third of its width: 12 + 12 layers, 6 + 6 of them sparse, 128 experts of 2 MiB each, 3.4 GB in about 33 shards. The same
 arguments give the same bytes. Add a T5 tokenizer (spiece.model) to the folder to run it on text.
 """
 import argparse, json, os, struct, zlib
@@ -16,7 +16,7 @@ def shapes(a):
     """name -> (shape, standard deviation); 0: a norm's weight, about 1."""
     d, f, inner = a.d_model, a.d_ff, HEADS * D_KV
     step = a.layers // a.sparse if a.sparse else 0
-    out = {"shared.weight": ((VOCABULARY, d), 0.1)}  # small, or the tied head would repeat its input
+    out = {"shared.weight": ((VOCABULARY, d), 1.0), "lm_head.weight": ((VOCABULARY, d), d ** -0.5)}  # not tied: a random tied head repeats its input
 
     def products(prefix, kind):
         for m, n, std in (("q", (inner, d), (d * D_KV) ** -0.5), ("k", (inner, d), d ** -0.5), ("v", (inner, d), d ** -0.5), ("o", (d, inner), inner ** -0.5)):
@@ -87,6 +87,7 @@ def make(a):
                    "d_kv": D_KV, "d_ff": a.d_ff, "num_heads": HEADS, "num_layers": a.layers, "num_decoder_layers": a.layers, "num_sparse_encoder_layers": a.sparse,
                    "num_sparse_decoder_layers": a.sparse, "num_experts": a.experts, "expert_capacity": 64, "router_bias": False, "router_dtype": "float32",
                    "relative_attention_num_buckets": BUCKETS, "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-6, "feed_forward_proj": "relu",
+                   "tie_word_embeddings": False,
                    "is_encoder_decoder": True, "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}, f, indent=1)
     return len(groups), total, max(4 * int(numpy.prod(shape)) for shape, _ in table.values())
 
