@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kPieceNumbers = 2 << 20;       // f32 numbers read at a time: 8 MiB
 constexpr int64_t kTransposedNumbers = 8 << 20;  // of ours, for which the whole foreign tensor is read once
-constexpr uint64_t kReleaseBytes = 32 << 20;     // of source read before its pages go back
+constexpr uint64_t kReleaseBytes = 8 << 20;     // of source read before its pages go back
 
 struct Target {
   DType type;  // i8: q8
