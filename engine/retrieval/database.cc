@@ -41,10 +41,11 @@ Result<std::shared_ptr<const Database>> Database::Open(const std::string& folder
   if (use == Lists::kUse && d->manifest_.contains("lists")) {
     const Json& lists = d->manifest_["lists"];
     TERN_ASSIGN(d->lists_, IvfIndex::Open(folder + kListsName));
-    const bool good = lists.is_object() && lists.contains("nprobe") && lists["nprobe"].is_number_integer() && lists["nprobe"] >= 1 && lists["nprobe"] <= d->lists_->lists();
+    const bool good = lists.is_object() && lists.contains("nprobe") && lists["nprobe"].is_number_integer() && lists["nprobe"] >= 1;
     if (!good || d->lists_->rows() != d->chunks() || d->lists_->dim() != settings->dim || d->lists_->metric() != settings->metric)
       return Malformed("the lists do not belong to this database").File(folder + kListsName).Hint("Build them again with index lists");
-    d->nprobe_ = lists["nprobe"].get<int64_t>();
+    // A run that was killed between its lists and its manifest leaves the number of the lists before.
+    d->nprobe_ = lists["nprobe"] <= d->lists_->lists() ? lists["nprobe"].get<int64_t>() : d->lists_->lists();
     d->file_bytes_ += d->lists_->bytes();
   }
   return std::shared_ptr<const Database>(std::move(d));

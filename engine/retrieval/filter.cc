@@ -1,6 +1,7 @@
 #include "engine/retrieval/filter.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace tern {
 namespace {
@@ -30,8 +31,9 @@ FilteredSearch::FilteredSearch(const Database& database, SearchFilter filter) : 
   for (int64_t d : filter_.documents)
     if (d >= 0 && d < database.documents()) denied_[static_cast<size_t>(d)] = true;
   if (filter_.sources.empty()) return;
+  const std::unordered_set<std::string> sources(filter_.sources.begin(), filter_.sources.end());
   for (int64_t d = 0; d < database.documents(); ++d)
-    if (std::find(filter_.sources.begin(), filter_.sources.end(), database.Document(d).source) != filter_.sources.end()) denied_[static_cast<size_t>(d)] = true;
+    if (sources.contains(database.Document(d).source)) denied_[static_cast<size_t>(d)] = true;
 }
 
 // Leaves the first k that may stand beside each other.

@@ -45,7 +45,8 @@ class IvfIndex {
  public:
   using ReadRow = std::function<void(int64_t id, float* out)>;  // from any thread
   // Writes the file. Deterministic: the same rows give the same bytes for any number of threads. kUsage without rows, with more lists than rows, or with
-  // parts that are no multiple of 4; kMemory if max_bytes is too little.
+  // parts that are no multiple of 4; kMemory if max_bytes is too little; kNumeric if a row's squared length is no number or
+  // does not go into a float.
   static Status Build(const std::string& path, int64_t rows, int64_t dim, const ReadRow& read, const IvfOptions& options, Gang* gang);
   // Maps the file. Header and tables are checked by their digests and one by one, the codes by Verify. kIo, kMalformed, kDigest.
   static Result<std::shared_ptr<const IvfIndex>> Open(const std::string& path);

@@ -1,7 +1,9 @@
 // Building inverted lists: a sample, k-means, every row to its list, codes list by list into the file.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "engine/base/checked.h"
@@ -41,6 +43,19 @@ class IvfWriter {
     read_(id, out);
     if (o_.metric == Metric::kCos && o_.type != ListType::kF32) Normalize(out, dim_);
   }
+  // |row|^2; a row of which it is no number, or too large, is kept in bad_. From any thread.
+  float SquareOf(int64_t id, const float* row) {
+    double sum = 0;
+    for (int64_t j = 0; j < dim_; ++j) sum += static_cast<double>(row[j]) * row[j];
+    if (sum <= std::numeric_limits<float>::max()) return static_cast<float>(sum);
+    for (int64_t bad = bad_; id < bad && !bad_.compare_exchange_weak(bad, id);) {
+    }
+    return 0;
+  }
+  Status CheckSquares() const {
+    if (bad_ == std::numeric_limits<int64_t>::max()) return {};
+    return Status(Code::kNumeric, "the length of a vector is no number, or too large").Where(Str("chunk ", bad_.load()));
+  }
   void TakeOff(int64_t list, float* row) const {
     const float* c = centroids_.data() + list * dim_;
     for (int64_t j = 0; j < dim_; ++j) row[j] -= c[j];
@@ -74,6 +89,7 @@ class IvfWriter {
   std::vector<int32_t> list_;                                   // of every row
   std::vector<int64_t> begin_, ids_;
   std::unique_ptr<PqEncoder> encoder_;
+  std::atomic<int64_t> bad_{std::numeric_limits<int64_t>::max()};
 };
 
 Status IvfWriter::Check() {
@@ -105,11 +121,12 @@ Status IvfWriter::Sample() {
       for (int64_t i = chunk * kStep; i < std::min(sample_count_, (chunk + 1) * kStep); ++i) {
         float* row = sample_.data() + i * dim_;
         read_(order[static_cast<size_t>(i)], row);
+        SquareOf(order[static_cast<size_t>(i)], row);
         if (o_.metric == Metric::kCos) Normalize(row, dim_);
       }
     });
   });
-  return {};
+  return CheckSquares();
 }
 
 Status IvfWriter::Train() {
@@ -153,14 +170,13 @@ Status IvfWriter::AssignAll() {
         for (int64_t r = 0; r < some; ++r) {
           float* row = w.rows.data() + r * dim_;
           Read(first + r, row);
-          double sum = 0;
-          for (int64_t j = 0; j < dim_; ++j) sum += static_cast<double>(row[j]) * row[j];
-          squares_[static_cast<size_t>(first + r)] = static_cast<float>(sum);
+          squares_[static_cast<size_t>(first + r)] = SquareOf(first + r, row);
         }
         nearest.Nearest(w.rows.data(), dim_, some, &w.space, list_.data() + first);
       });
     });
     if (cancelled()) return {Code::kCancelled, "cancelled"};
+    TERN_RETURN_IF_ERROR(CheckSquares());
   }
   begin_.assign(static_cast<size_t>(lists_) + 1, 0);
   for (int32_t l : list_) ++begin_[static_cast<size_t>(l) + 1];

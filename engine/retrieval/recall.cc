@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
 
 #include "engine/base/checked.h"
@@ -36,6 +37,11 @@ Status ReadPiece(const Database& d, int64_t first, int64_t count, Gang* gang, Pi
   p->first = first;
   return {};
 }
+
+struct RemovedAtEnd {
+  const std::string& path;
+  ~RemovedAtEnd() { std::remove(path.c_str()); }
+};
 
 }  // namespace
 
@@ -131,6 +137,7 @@ Result<ListsReport> BuildLists(const std::string& folder, const IvfOptions& want
   IvfOptions options = wanted;
   options.metric = d->settings().metric;
   const std::string path = folder + kListsName, made = path + ".new";
+  const RemovedAtEnd unfinished{made};
   TERN_RETURN_IF_ERROR(IvfIndex::Build(made, d->chunks(), d->settings().dim, [&](int64_t id, float* out) { d->Read(id, out); }, options, gang));
   TERN_ASSIGN(auto index, IvfIndex::Open(made));
   if (options.progress) options.progress("measuring recall", 0, 1);
