@@ -90,8 +90,9 @@ class DatabaseWriter {
     int64_t part = 0, parts = 1;
   };
 
-  // kUsage if there is a database already (kNew), or the settings are not those of the database (kAppend). The database is locked until Finish, or the
-  // writer's end: kIo for a second one (parts of a shared build lock only their part). A database that is replaced stays until the first block is written.
+  // kUsage if there is a database already (kNew; if only its lists are missing, the build goes on, and is refused at the first chunk that is not in it), or the
+  // settings are not those of the database (kAppend). The database is locked until Finish, or the writer's end: kIo for a second one (parts of a shared build
+  // lock only their part). A database that is replaced stays until the first block is written.
   // `gang` outlives it.
   static Result<DatabaseWriter> Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang, Share share);
   static Result<DatabaseWriter> Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang) {
@@ -112,6 +113,7 @@ class DatabaseWriter {
  private:
   DatabaseWriter() = default;
   Status FlushBlock();
+  Status OtherDatabase() const;
   std::string PathOf(int64_t block) const;
 
   std::string folder_;
@@ -121,6 +123,7 @@ class DatabaseWriter {
   Share share_;
   std::optional<FileWriter> lock_;
   bool replacing_ = false;  // the old manifest is still there
+  Json resumed_;            // blocks of the database that only lacks its lists, or null
   Json blocks_ = Json::array(), sources_ = Json::array();
   Json made_ = Json::object();  // of a share: its blocks and their digests
   BlockContent content_;

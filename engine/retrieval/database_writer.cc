@@ -8,7 +8,8 @@
 namespace tern {
 
 Result<DatabaseWriter> DatabaseWriter::Create(const std::string& folder, const DatabaseSettings& settings, Mode mode, Embed embed, Gang* gang, Share share) {
-  if (share.parts < 1 || share.part < 0 || share.part >= share.parts) return UsageError("the share of a build is out of range").Got(Str(share.part, "/", share.parts), "0/N to N-1/N");
+  if (share.parts < 1 || share.parts > kMostShares || share.part < 0 || share.part >= share.parts)
+    return UsageError("the share of a build is out of range").Got(Str(share.part, "/", share.parts), Str("0/N to N-1/N, N at most ", kMostShares));
   DatabaseWriter w;
   w.share_ = share;
   w.folder_ = folder, w.settings_ = settings, w.embed_ = std::move(embed), w.gang_ = gang;
@@ -25,19 +26,21 @@ Result<DatabaseWriter> DatabaseWriter::Create(const std::string& folder, const D
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) return IoError(Str("cannot make the folder: ", error.message())).File(folder);
-    // Blocks of a killed run may be here; anything else is somebody's own.
-    for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-      const std::string name = it->path().filename().string();
-      if (!name.starts_with("block-") && !name.starts_with("manifest.json") && !name.starts_with("lists.tivf") && !name.starts_with("share-") && !name.starts_with("."))
-        return UsageError("the folder holds other files").File(folder).Where(Str("'", Printable(name, 80), "'")).Hint("Name a new folder");
-    }
-    if (error) return IoError(Str("cannot list the folder: ", error.message())).File(folder);
+    TERN_RETURN_IF_ERROR(CheckNoOtherFiles(folder));
     TERN_ASSIGN(w.lock_, LockDatabase(folder, share.parts > 1 ? Str("lock-", share.part, "-of-", share.parts) : "lock"));
-    if (mode == Mode::kNew && FileExists(folder + "/manifest.json") && UnfinishedLists(folder).empty()) return UsageError("there is a database already").File(folder).Hint("index add appends to it; --overwrite replaces it");
+    if (mode == Mode::kNew && FileExists(folder + "/manifest.json")) {
+      if (UnfinishedLists(folder).empty()) return UsageError("there is a database already").File(folder).Hint("index add appends to it; --overwrite replaces it");
+      TERN_ASSIGN(Json old, ReadManifest(folder));
+      w.resumed_ = old["blocks"];
+    }
     w.replacing_ = mode == Mode::kReplace;
   }
   w.content_.first_chunk = w.next_chunk_;
   return w;
+}
+
+Status DatabaseWriter::OtherDatabase() const {
+  return UsageError("there is a database of other texts, or with other settings").File(folder_).Hint(Str("--overwrite replaces it; index lists --type ", UnfinishedLists(folder_), " builds the lists it lacks"));
 }
 
 std::string DatabaseWriter::PathOf(int64_t block) const { return folder_ + "/" + BlockName(block); }
@@ -71,6 +74,9 @@ Status DatabaseWriter::FlushBlock() {
     auto opened = Block::Open(path);
     if (opened.ok() && (*opened)->dim() == settings_.dim && (*opened)->Verify().ok() && (*opened)->SameText(content_)) there = *opened;
   }
+  // Of a database that only lacks its lists nothing is replaced.
+  const size_t number = static_cast<size_t>(block_);
+  if (!resumed_.is_null() && (!there || number >= resumed_.size() || resumed_[number] != Hex(there->digest()))) return OtherDatabase();
   if (!there && block_ % share_.parts != share_.part) {  // another's
     ++block_;
     content_ = BlockContent();
@@ -100,6 +106,7 @@ Status DatabaseWriter::FlushBlock() {
 Status DatabaseWriter::Finish(const Json& sources, const std::string& lists) {
   TERN_RETURN_IF_ERROR(FlushBlock());
   if (next_chunk_ == 0) return UsageError("there is no text: the database would be empty").File(folder_);
+  if (!resumed_.is_null() && blocks_ != resumed_) return OtherDatabase();
   if (share_.parts > 1) {
     TERN_RETURN_IF_ERROR(WriteShare(folder_, {share_.part, share_.parts, SettingsJson(settings_), next_chunk_, document_ + 1, block_, made_, sources, lists}));
     lock_.reset();

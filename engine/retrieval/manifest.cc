@@ -1,6 +1,7 @@
 #include "engine/retrieval/manifest.h"
 
 #include <cstdio>
+#include <filesystem>
 
 #include "engine/base/hash.h"
 
@@ -16,6 +17,11 @@ uint64_t DigestOf(const Json& manifest) {
   copy.erase("digest");
   const std::string text = DumpJson(copy);
   return Xxh3({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
+Status CheckListType(const Json& type, const char* field) {
+  if (type.is_string() && ListTypeOf(type.get<std::string>())) return {};
+  return Malformed("the lists are of an unknown kind").Where(Str("field '", field, "'")).Got(Printable(DumpJson(type), 40), "f32, q8 or pq");
 }
 
 }  // namespace
@@ -89,7 +95,23 @@ Result<Json> ReadManifest(const std::string& folder) {
   if (!j.contains("digest") || j["digest"] != Hex(DigestOf(j))) return Status(Code::kDigest, "the digest of the manifest differs").File(path);
   if (!j.contains("blocks") || !j["blocks"].is_array() || static_cast<int64_t>(j["blocks"].size()) > kMostBlocks || !j.contains("settings") || !j["settings"].is_object() || !j.contains("sources") || !j["sources"].is_array())
     return Malformed("blocks, sources or settings are missing").File(path);
+  if (j["blocks"].empty()) return Malformed("the database names no block").File(path);
+  Status lists;
+  if (j.contains("unfinished")) lists = CheckListType(j["unfinished"], "unfinished");
+  if (lists.ok() && j.contains("lists") && j["lists"].contains("type")) lists = CheckListType(j["lists"]["type"], "lists.type");
+  if (!lists.ok()) return std::move(lists).File(path);
   return json;
+}
+
+Status CheckNoOtherFiles(const std::string& folder) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (!name.starts_with("block-") && !name.starts_with("manifest.json") && !name.starts_with("lists.tivf") && !name.starts_with("share-") && !name.starts_with("."))
+      return UsageError("the folder holds other files").File(folder).Where(Str("'", Printable(name, 80), "'")).Hint("Name a new folder");
+  }
+  if (error) return IoError(Str("cannot list the folder: ", error.message())).File(folder);
+  return {};
 }
 
 Result<FileWriter> LockDatabase(const std::string& folder, const std::string& name) {
@@ -107,7 +129,7 @@ Status WriteManifest(const std::string& folder, Json manifest) {
 
 Status AmendLockedManifest(const std::string& folder, const Json& members) {
   TERN_ASSIGN(Json manifest, ReadManifest(folder));
-  if (members.contains("lists")) manifest.erase("unfinished");
+  if (members.contains("lists")) manifest.erase("unfinished"), manifest.erase("check");  // what was measured were the old ones
   manifest.update(members);
   return WriteManifest(folder, std::move(manifest));
 }

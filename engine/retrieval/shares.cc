@@ -34,12 +34,13 @@ Result<ShareNote> ReadShare(const std::string& path) {
   };
   if (!j.is_object()) return Malformed("this is no note of a share").File(path);
   ShareNote n;
-  n.part = number("part", 0, 1 << 20), n.parts = number("parts", 2, 1 << 20);
+  n.part = number("part", 0, kMostShares - 1), n.parts = number("parts", 2, kMostShares);
   n.chunks = number("chunks", 1, int64_t{1} << 40), n.documents = number("documents", 1, int64_t{1} << 40), n.blocks = number("blocks", 1, 1 << 20);
   if (n.part < 0 || n.parts < 0 || n.part >= n.parts || n.chunks < 0 || n.documents < 0 || n.blocks < 0 || !j.contains("settings") || !j["settings"].is_object() || !j.contains("made") ||
       !j["made"].is_object() || !j.contains("sources") || !j["sources"].is_array() || !j.contains("lists") || !j["lists"].is_string())
     return Malformed("this is no note of a share, or a field of it is out of range").File(path);
   n.settings = j["settings"], n.made = j["made"], n.sources = j["sources"], n.lists = j["lists"].get<std::string>();
+  if (!n.lists.empty() && !ListTypeOf(n.lists)) return Malformed("the lists are of an unknown kind").File(path).Where("field 'lists'").Got(Printable(n.lists, 40), "f32, q8 or pq");
   return n;
 }
 
@@ -57,6 +58,39 @@ Status Copy(const std::string& from, const std::string& to) {
   return w.Commit();
 }
 
+struct Share {
+  std::string path, folder;
+  ShareNote note;
+};
+
+// All shares of one build, in order; the first note of a share counts.
+Result<std::vector<Share>> Gather(const std::string& into, const std::vector<std::string>& folders) {
+  std::vector<std::optional<Share>> found;
+  const Share* first = nullptr;
+  for (const std::string& folder : folders) {
+    TERN_ASSIGN(auto notes, NotesIn(folder));
+    for (const std::string& path : notes) {
+      TERN_ASSIGN(ShareNote note, ReadShare(path));
+      if (found.empty()) found.resize(static_cast<size_t>(note.parts));
+      if (first) {
+        const ShareNote& a = first->note;
+        const bool settings = note.parts == a.parts && note.settings == a.settings, texts = note.sources == a.sources && note.chunks == a.chunks && note.documents == a.documents && note.blocks == a.blocks && note.lists == a.lists;
+        if (!settings || !texts) return UsageError(settings ? "the shares were made of different texts" : "the shares were made with different settings").File(path).Where(Str("beside ", first->path)).Hint("Build the share again");
+      }
+      auto& place = found[static_cast<size_t>(note.part)];
+      if (!place) place = Share{path, folder, std::move(note)};
+      if (!first) first = &*place;
+    }
+  }
+  if (!first) return UsageError("there are no shares").File(into).Hint("index build --block I/N makes them");
+  std::vector<Share> shares;
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (!found[i]) return UsageError(Str("share ", i, " of ", found.size(), " is missing")).File(into).Hint(Str("Run index build --block ", i, "/", found.size()));
+    shares.push_back(std::move(*found[i]));
+  }
+  return shares;
+}
+
 }  // namespace
 
 Status WriteShare(const std::string& folder, const ShareNote& n) {
@@ -66,41 +100,28 @@ Status WriteShare(const std::string& folder, const ShareNote& n) {
 }
 
 Result<MergeReport> MergeShares(const std::string& folder, const std::vector<std::string>& from) {
+  // A database that only lacks its lists may be made again of its own shares: a build over several runs that was stopped goes on so.
+  auto refused = [&]() -> Status {
+    if (!FileExists(folder + "/manifest.json")) return {};
+    const std::string lists = UnfinishedLists(folder);
+    if (lists.empty()) return UsageError("there is a database already").File(folder).Hint("Merge into a new folder");
+    return from.empty() ? Status() : UsageError("there is a database already, whose lists are not finished").File(folder).Hint(Str("index lists --type ", lists, " builds them; or merge into a new folder"));
+  };
+  TERN_RETURN_IF_ERROR(refused());
+  std::vector<std::string> folders = from;
+  if (IsFolder(folder)) folders.insert(folders.begin(), folder);
+  TERN_ASSIGN(const std::vector<Share> shares, Gather(folder, folders));
+  const ShareNote& all = shares[0].note;
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) return IoError(Str("cannot make the folder: ", error.message())).File(folder);
+  TERN_RETURN_IF_ERROR(CheckNoOtherFiles(folder));
   TERN_ASSIGN(FileWriter lock, LockDatabase(folder));
-  if (FileExists(folder + "/manifest.json")) return UsageError("there is a database already").File(folder).Hint("Merge into a new folder");
-  struct Found {
-    std::string path, folder;
-    ShareNote note;
-  };
-  std::vector<std::optional<Found>> shares;
-  const Found* first = nullptr;
-  std::vector<std::string> folders{folder};
-  folders.insert(folders.end(), from.begin(), from.end());
-  for (const std::string& f : folders) {
-    TERN_ASSIGN(auto notes, NotesIn(f));
-    for (const std::string& path : notes) {
-      TERN_ASSIGN(ShareNote note, ReadShare(path));
-      if (shares.empty()) shares.resize(static_cast<size_t>(note.parts));
-      if (first) {
-        const ShareNote& a = first->note;
-        const bool settings = note.parts == a.parts && note.settings == a.settings, texts = note.sources == a.sources && note.chunks == a.chunks && note.documents == a.documents && note.blocks == a.blocks && note.lists == a.lists;
-        if (!settings || !texts) return UsageError(settings ? "the shares were made of different texts" : "the shares were made with different settings").File(path).Where(Str("beside ", first->path)).Hint("Build the share again");
-      }
-      auto& place = shares[static_cast<size_t>(note.part)];
-      if (!place) place = Found{path, f, std::move(note)};
-      if (!first) first = &*place;
-    }
-  }
-  if (!first) return UsageError("there are no shares").File(folder).Hint("index build --block I/N makes them");
-  for (size_t i = 0; i < shares.size(); ++i)
-    if (!shares[i]) return UsageError(Str("share ", i, " of ", shares.size(), " is missing")).File(folder).Hint(Str("Run index build --block ", i, "/", shares.size()));
-  MergeReport report{static_cast<int64_t>(shares.size()), first->note.blocks, 0};
+  TERN_RETURN_IF_ERROR(refused());  // somebody may have been faster
+  MergeReport report{static_cast<int64_t>(shares.size()), all.blocks, 0};
   Json blocks = Json::array();
   for (int64_t b = 0; b < report.blocks; ++b) {
-    const Found& share = *shares[static_cast<size_t>(b % report.shares)];
+    const Share& share = shares[static_cast<size_t>(b % report.shares)];
     const std::string name = BlockName(b), to = folder + "/" + name, source = share.folder + "/" + name;
     if (!share.note.made.contains(name) || !share.note.made[name].is_string()) return Malformed(Str("the share does not name ", name)).File(share.path);
     const Json& wanted = share.note.made[name];
@@ -115,9 +136,13 @@ Result<MergeReport> MergeShares(const std::string& folder, const std::vector<std
     if (Hex(digest) != wanted) return Status(Code::kDigest, "this is not the block that the share made").File(to).Got(Hex(digest), wanted.get<std::string>());
     blocks.push_back(wanted);
   }
-  auto settings = ParseDatabaseSettings(first->note.settings);
-  if (!settings.ok()) return Status(settings.status()).File(first->path);
-  TERN_RETURN_IF_ERROR(PublishDatabase(folder, NewManifest(*settings, first->note.chunks, first->note.documents, blocks, first->note.sources), report.blocks, first->note.lists));
+  if (FileExists(folder + "/manifest.json")) {
+    TERN_ASSIGN(Json old, ReadManifest(folder));
+    if (old["blocks"] != blocks) return UsageError("there is a database of other texts, or with other settings").File(folder).Hint("Merge into a new folder");
+  }
+  auto settings = ParseDatabaseSettings(all.settings);
+  if (!settings.ok()) return Status(settings.status()).File(shares[0].path);
+  TERN_RETURN_IF_ERROR(PublishDatabase(folder, NewManifest(*settings, all.chunks, all.documents, blocks, all.sources), report.blocks, all.lists));
   return report;
 }
 
@@ -125,6 +150,7 @@ Status PublishDatabase(const std::string& folder, Json manifest, int64_t blocks,
   if (!lists.empty()) manifest["unfinished"] = lists;
   TERN_RETURN_IF_ERROR(WriteManifest(folder, std::move(manifest)));
   std::remove((folder + kListsName).c_str());
+  std::remove((folder + kListsName + ".new").c_str());
   for (int64_t extra = blocks; FileExists(folder + "/" + BlockName(extra)); ++extra) std::remove((folder + "/" + BlockName(extra)).c_str());
   TERN_ASSIGN(auto notes, NotesIn(folder));
   for (const std::string& path : notes) std::remove(path.c_str());

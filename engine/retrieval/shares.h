@@ -24,7 +24,8 @@ struct MergeReport {
   int64_t shares = 0, blocks = 0, copied = 0;
 };
 // Notes and blocks stand in `folder` and in the folders `from`; blocks of those are copied. Every block is verified. kUsage if a share is missing, or they were
-// made of different texts or with different settings; kDigest for a damaged block; kIo while somebody writes to the database.
+// made of different texts or with different settings, or if there is a database already (but one that only lacks its lists is made again of its own shares);
+// kDigest for a damaged block; kIo while somebody writes to the database.
 Result<MergeReport> MergeShares(const std::string& folder, const std::vector<std::string>& from);
 
 // Writes the manifest (`lists`: still to be built), and removes what it does not name: lists of other chunks, blocks beyond `blocks`, notes of shares. The

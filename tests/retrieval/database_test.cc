@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
@@ -12,6 +13,7 @@
 #include "engine/retrieval/chunker.h"
 #include "engine/retrieval/filter.h"
 #include "engine/retrieval/foreign.h"
+#include "engine/retrieval/manifest.h"
 #include "engine/retrieval/recall.h"
 #include "engine/retrieval/shares.h"
 #include "tests/reference/golden.h"
@@ -352,8 +354,16 @@ TEST_CASE("database: shares in one folder or in several are merged into the byte
   CHECK(merged->copied == 0);
   CHECK(AllBytes(one) == want);
   CHECK(MergeShares(one, {}).status().code() == Code::kUsage);  // there is a database
+  CHECK(MergeShares(scratch.path() + "/nothing", {}).status().code() == Code::kUsage);
+  CHECK_FALSE(FileExists(scratch.path() + "/nothing"));
+  Gang gang(1);
+  CHECK(DatabaseWriter::Create(one, Settings(), DatabaseWriter::Mode::kNew, Embedder(&stop), &gang, {0, (1 << 20) + 1}).status().code() == Code::kUsage);
 
   share(a, 0), share(a, 1), share(b, 2);
+  const std::string mine = scratch.path() + "/mine";
+  std::filesystem::create_directory(mine);
+  std::ofstream(mine + "/mine.txt") << "mine";
+  CHECK(MergeShares(mine, {a, b}).status().code() == Code::kUsage);
   merged = MergeShares(scratch.path() + "/new", {a, b});
   REQUIRE_MESSAGE(merged.ok(), merged.status().message());
   CHECK(merged->copied == 6);
@@ -379,6 +389,125 @@ TEST_CASE("database: shares in one folder or in several are merged into the byte
   std::ofstream(note, std::ios::binary) << text;
   CHECK(MergeShares(c, {}).ok());
   CHECK(AllBytes(c) == want);
+}
+
+TEST_CASE("database: shares of a build that was stopped before its lists stood are merged again, into the same bytes") {
+  ScratchFolder scratch;
+  Gang gang(1);
+  const std::string folder = scratch.path() + "/db", apart = scratch.path() + "/apart";
+  auto share = [&](const std::string& to, int64_t part, Stop stop, int until = 11) -> Status {
+    TERN_ASSIGN(DatabaseWriter w, DatabaseWriter::Create(to, Settings(), DatabaseWriter::Mode::kNew, Embedder(&stop), &gang, {part, 2}));
+    TERN_RETURN_IF_ERROR(Fill(&w, 0, until));
+    return w.Finish(Json::array(), "pq");
+  };
+  for (int64_t part : {0, 1}) REQUIRE(share(folder, part, {}).ok());
+  REQUIRE(MergeShares(folder, {}).ok());
+  REQUIRE(UnfinishedLists(folder) == "pq");
+  const std::string want = AllBytes(folder);
+  for (int64_t part : {0, 1}) REQUIRE(share(folder, part, Stop{0}).ok());  // nothing to embed
+  auto merged = MergeShares(folder, {});
+  REQUIRE_MESSAGE(merged.ok(), merged.status().message());
+  CHECK(AllBytes(folder) == want);
+  for (int64_t part : {0, 1}) CHECK(share(folder, part, {}, 10).code() == Code::kUsage);
+  for (int64_t part : {0, 1}) REQUIRE(share(apart, part, {}, 10).ok());
+  CHECK(MergeShares(folder, {apart}).status().code() == Code::kUsage);
+  CHECK(AllBytes(folder) == want);
+}
+
+TEST_CASE("database: a build goes on with a database that only lacks its lists, and replaces no other") {
+  ScratchFolder scratch;
+  Gang gang(1);
+  const std::string folder = scratch.path() + "/db";
+  auto build = [&](auto fill, Stop stop, DatabaseSettings settings = Settings()) -> Status {
+    TERN_ASSIGN(DatabaseWriter w, DatabaseWriter::Create(folder, settings, DatabaseWriter::Mode::kNew, Embedder(&stop), &gang));
+    TERN_RETURN_IF_ERROR(fill(&w));
+    return w.Finish(Json::array(), "q8");
+  };
+  auto all = [](DatabaseWriter* w) { return Fill(w, 0, 11); };
+  REQUIRE(build(all, {}).ok());
+  const std::string want = AllBytes(folder);
+  CHECK(build(all, Stop{0}).ok());
+  CHECK(build([](DatabaseWriter* w) { return Fill(w, 5, 11); }, {}).code() == Code::kUsage);
+  DatabaseSettings other = Settings();
+  other.embedder_digest = "2";
+  CHECK(build(all, {}, other).code() == Code::kUsage);
+  auto first_block = [](DatabaseWriter* w) -> Status {  // the database's first block, and no more
+    TERN_RETURN_IF_ERROR(Fill(w, 0, 6));
+    TERN_RETURN_IF_ERROR(w->BeginDocument("file.txt", "", 7));
+    return w->AddChunk("text 6/0xxxxxx");
+  };
+  CHECK(build(first_block, {}).code() == Code::kUsage);
+  CHECK(build([&](DatabaseWriter* w) -> Status {
+    TERN_RETURN_IF_ERROR(Fill(w, 0, 11));
+    TERN_RETURN_IF_ERROR(w->BeginDocument("more.txt", "", 1));
+    for (int i = 0; i < 40; ++i) TERN_RETURN_IF_ERROR(w->AddChunk("more"));
+    return {};
+  }, {}).code() == Code::kUsage);
+  CHECK(AllBytes(folder) == want);
+  CHECK(Database::Open(folder).ok());
+}
+
+TEST_CASE("database: lists and manifests that do not belong to each other, or to us") {
+  ScratchFolder scratch;
+  Gang gang(1);
+  Stop stop;
+  const std::string folder = scratch.path() + "/db";
+  REQUIRE(Build(folder, DatabaseWriter::Mode::kNew, &stop).ok());
+  IvfOptions options;
+  options.lists = 4;
+  REQUIRE(BuildLists(folder, options, 0.9, &gang).ok());
+  auto manifest = ReadManifest(folder);
+  REQUIRE(manifest.ok());
+  // Fewer lists than were probed before: as after a kill between the lists and their manifest.
+  Json more = *manifest;
+  more["lists"]["nprobe"] = 64;
+  REQUIRE(WriteManifest(folder, more).ok());
+  auto d = Database::Open(folder);
+  REQUIRE_MESSAGE(d.ok(), d.status().message());
+  CHECK((*d)->nprobe() == 4);
+  // Figures of lists that are gone go too.
+  REQUIRE(CheckRecall(**d, 20, nullptr, &gang).ok());
+  CHECK(ReadManifest(folder)->contains("check"));
+  REQUIRE(BuildLists(folder, options, 0.9, &gang).ok());
+  CHECK_FALSE(ReadManifest(folder)->contains("check"));
+  for (auto change : {+[](Json* m) { (*m)["unfinished"] = "hnsw"; }, +[](Json* m) { (*m)["unfinished"] = 7; }, +[](Json* m) { (*m)["lists"]["type"] = "hnsw"; },
+                      +[](Json* m) { (*m)["blocks"] = Json::array(); }}) {
+    Json bad = *manifest;
+    change(&bad);
+    REQUIRE(WriteManifest(folder, bad).ok());
+    CHECK(Database::Open(folder, Database::Lists::kIgnore).status().code() == Code::kMalformed);
+  }
+}
+
+TEST_CASE("database: lists of vectors that are too long are refused, and leave nothing behind") {
+  for (bool with_nan : {false, true}) {
+    ScratchFolder scratch;
+    Gang gang(2);
+    const float big = with_nan ? NAN : 1e30f;
+    IvfOptions options;
+    options.lists = 2, options.metric = Metric::kL2, options.rows_per_list = 8;
+    auto read = [&](int64_t id, float* out) {
+      for (int64_t i = 0; i < kDim; ++i) out[i] = id == 77 ? big : static_cast<float>((id * 31 + i * 17) % 13);
+    };
+    Status built = IvfIndex::Build(scratch.path() + "/x", 200, kDim, read, options, &gang);
+    CHECK(built.code() == Code::kNumeric);
+    CHECK(built.where() == "chunk 77");
+    CHECK_FALSE(FileExists(scratch.path() + "/x"));
+  }
+  // Lists that were made, but could not be measured: cancelled then.
+  ScratchFolder scratch;
+  Gang gang(1);
+  Stop stop;
+  CancelToken cancel;
+  REQUIRE(Build(scratch.path() + "/db", DatabaseWriter::Mode::kNew, &stop).ok());
+  IvfOptions options;
+  options.lists = 4, options.cancel = &cancel;
+  options.progress = [&](std::string_view stage, int64_t, int64_t) {
+    if (stage == "measuring recall") cancel.Cancel();
+  };
+  const std::string before = AllBytes(scratch.path() + "/db");
+  CHECK(BuildLists(scratch.path() + "/db", options, 0.9, &gang).status().code() == Code::kCancelled);
+  CHECK(AllBytes(scratch.path() + "/db") == before);
 }
 
 TEST_CASE("database: lists that were not finished; the recall gate can fail") {
