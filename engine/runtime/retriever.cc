@@ -31,14 +31,10 @@ Result<std::unique_ptr<Retriever>> Retriever::Create(std::shared_ptr<const Model
 }
 
 void Retriever::Filter(SearchFilter filter) {
-  // A neighbour and what follows it, as far as the model reads.
   filter.tokens = [this](int64_t chunk, std::vector<int32_t>* ids) -> Status {
-    ids->clear();
-    std::vector<int32_t> some;
-    for (int64_t id = chunk; id >= 0 && static_cast<int64_t>(ids->size()) < options_.length; id = database_->Next(id)) {
-      TERN_RETURN_IF_ERROR(Tokens(id, &some));
-      ids->insert(ids->end(), some.begin(), some.end());
-    }
+    ids->resize(static_cast<size_t>(options_.length));
+    TERN_RETURN_IF_ERROR(ReadNeighbor(chunk, *ids));
+    while (!ids->empty() && ids->back() == pad_) ids->pop_back();
     return {};
   };
   search_ = std::make_unique<FilteredSearch>(*database_, std::move(filter));
@@ -54,6 +50,17 @@ Status Retriever::Tokens(int64_t chunk, std::vector<int32_t>* ids) const {
   return {};
 }
 
+Status Retriever::ReadNeighbor(int64_t chunk, std::span<int32_t> out) const {
+  std::fill(out.begin(), out.end(), pad_);
+  std::vector<int32_t> ids;
+  const size_t half = std::max<size_t>(1, out.size() / 2);
+  for (size_t at = 0; at < out.size() && chunk >= 0; at += half, chunk = database_->Next(chunk)) {
+    TERN_RETURN_IF_ERROR(Tokens(chunk, &ids));
+    std::copy_n(ids.begin(), std::min({ids.size(), half, out.size() - at}), out.begin() + static_cast<int64_t>(at));
+  }
+  return {};
+}
+
 Status Retriever::Fetch(int64_t lane, int64_t chunk, std::span<const int32_t> tokens, std::span<int32_t> neighbors) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<float> query;
@@ -62,19 +69,10 @@ Status Retriever::Fetch(int64_t lane, int64_t chunk, std::span<const int32_t> to
   options.k = options_.neighbors, options.cancel = cancel_;
   TERN_ASSIGN(auto hits, search_->Find(query, tokens, options, 0, false, gang_.get()));
 
-  std::fill(neighbors.begin(), neighbors.end(), pad_);
-  std::vector<int32_t> ids;
   int64_t longest = 0;
-  const int64_t half = std::max<int64_t>(1, options_.length / 2);
   for (int64_t i = 0; i < options_.neighbors; ++i) {
     std::span<int32_t> out = neighbors.subspan(static_cast<size_t>(i * options_.length), static_cast<size_t>(options_.length));
-    int64_t id = hits[static_cast<size_t>(i)].id;
-    // The chunk in the first half, what follows it in its document in the second.
-    for (int64_t at = 0; at < options_.length && id >= 0; at += half, id = database_->Next(id)) {
-      TERN_RETURN_IF_ERROR(Tokens(id, &ids));
-      const size_t count = std::min({ids.size(), static_cast<size_t>(half), static_cast<size_t>(options_.length - at)});
-      std::copy_n(ids.begin(), count, out.begin() + at);
-    }
+    TERN_RETURN_IF_ERROR(ReadNeighbor(hits[static_cast<size_t>(i)].id, out));
     longest = std::max(longest, LongestCommonRun(tokens, out));
   }
   ++leakage_.chunks;

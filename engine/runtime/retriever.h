@@ -48,6 +48,9 @@ class Retriever : public NeighborSource {
  private:
   Retriever() = default;
   Status Tokens(int64_t chunk, std::vector<int32_t>* ids) const;
+  // What the model reads of a neighbour: the chunk in the first half, what follows it in its document in the second, padding where they are shorter; of
+  // chunk -1 padding alone. out [neighbor length].
+  Status ReadNeighbor(int64_t chunk, std::span<int32_t> out) const;
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const Database> database_;
