@@ -1,4 +1,6 @@
 // tern index KIND: a retrieval database of texts - built, appended to, searched, checked.
+#include <algorithm>
+
 #include "engine/retrieval/recall.h"
 #include "tools/index_kinds.h"
 
@@ -18,13 +20,15 @@ class IndexInfo : public Command {
       console.PrintJson(j);
       return {};
     }
+    const std::string missing = UnfinishedLists(folder_);
     console.Print(Table({{"field", "value"},
                          {"chunks", WithCommas(d->chunks())},
                          {"documents", WithCommas(d->documents())},
                          {"tokens of a chunk", Str(s.chunk)},
                          {"vectors", Str(s.type == VectorType::kQ8 ? "q8" : "f32", " x ", s.dim, ", ", MetricName(s.metric))},
                          {"embedder", Printable(s.embedder)},
-                         {"lists", d->lists() ? Str(d->lists()->lists(), " of ", ListTypeName(d->lists()->type()), ", ", d->nprobe(), " probed") : "none: every chunk is looked at"},
+                         {"lists", d->lists() ? Str(d->lists()->lists(), " of ", ListTypeName(d->lists()->type()), ", ", d->nprobe(), " probed")
+                                            : !missing.empty() ? Str("not finished: index lists --type ", missing, " builds them") : "none: every chunk is looked at"},
                          {"payload", s.payload == PayloadKind::kText ? "text" : "tokens"},
                          {"files", Str(d->block_count(), " blocks, ", HumanBytes(d->file_bytes()))}},
                         console));
@@ -58,7 +62,7 @@ class IndexCheck : public Command {
   void Declare(Arguments& args) override {
     args.File("DB", &folder_, "the folder of a database");
     args.Integer("--sample", &sample_, 1, 1 << 20, "chunks that ask").ValueName("N");
-    args.Real("--least", &least_, 0, 1, "fail below this recall@10; default: 1 for f32, 0.99 for q8, with lists 0.95");
+    args.Real("--least", &least_, 0, 1, "fail below this recall@10; default: 1 for f32, 0.99 for q8, with lists 0.02 below the recall they were set by, 0.93 at most");
     args.Threads(&threads_);
   }
   Status Run(Console& console) override {
@@ -68,12 +72,19 @@ class IndexCheck : public Command {
     if (console.json) console.PrintJson({{"database", folder_}, {"sample", r.sample}, {"recall_at_10", r.recall}, {"queries_per_second", r.queries_per_second}});
     else console.Print(Str("recall@", r.k, " ", Fixed(r.recall, 4), " over ", WithCommas(r.sample), " chunks, ", Fixed(r.queries_per_second, 1), " queries/s\n"));
     // Over f32 rows the search is proven: anything missing is a mistake.
-    const double least = least_.value_or(d->lists() ? 0.95 : d->settings().type == VectorType::kF32 ? 1 : 0.99);
+    const double least = least_.value_or(d->lists() ? GateOfLists(d->manifest()) : d->settings().type == VectorType::kF32 ? 1 : 0.99);
     if (r.recall < least) return Status(Code::kGuard, "recall is below the gate").File(folder_).Got(Fixed(r.recall, 4), Fixed(least, 4));
     return {};
   }
 
  private:
+  // Lists are set by a sample of their own; another one may come out a little lower.
+  static double GateOfLists(const Json& manifest) {
+    const Json& lists = manifest["lists"];
+    const double set_by = lists.contains("recall_at_10") && lists["recall_at_10"].is_number() ? lists["recall_at_10"].get<double>() : 0.95;
+    return std::clamp(set_by - 0.02, 0.0, 0.93);
+  }
+
   std::string folder_;
   int64_t sample_ = 1000, threads_ = 0;
   std::optional<double> least_;

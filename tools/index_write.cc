@@ -51,6 +51,17 @@ Result<ListsReport> BuildListsShown(const std::string& folder, IvfOptions option
   return BuildLists(folder, options, recall, gang);
 }
 
+// The lists that a build or an append comes to last. If they fail, nothing of the texts is lost: running an append again would add them twice.
+Status BuildMissingLists(const std::string& folder, const std::string& type, int64_t max_bytes, Gang* gang, Console& console) {
+  const auto known = ListTypeOf(type);
+  if (!known) return Malformed("the lists are of an unknown kind").File(folder + "/manifest.json").Got(Printable(type, 40), "f32, q8 or pq");
+  IvfOptions options;
+  options.type = *known, options.max_bytes = max_bytes;
+  Status built = BuildListsShown(folder, options, 0.95, gang, console).status();
+  if (built.ok()) return built;
+  return std::move(built).File(folder).Where("the texts are in the database, the lists are not").Hint(Str("index lists ", folder, " --type ", type, " builds what is missing"));
+}
+
 // build and add: the same way in.
 class IndexWrite : public Command {
  public:
@@ -120,7 +131,7 @@ class IndexWrite : public Command {
     options_.verb = "index", options_.cancel = &console.cancel(), options_.log = console.Log(), options_.threads = static_cast<int>(threads_);
     TERN_ASSIGN(IndexEmbedder embedder, IndexEmbedder::Open(embedder_, threads_, console));
     TERN_ASSIGN(const Tokenizer* tokenizer, embedder.model->NeedTokenizer());
-    std::string lists_before;  // what an append takes away
+    std::string lists_before;  // what an append takes away, or what was still to be built
     if (append_) {
       TERN_ASSIGN(auto old, Database::Open(folder_, Database::Lists::kIgnore));
       if (DigestText(*embedder.model) != old->settings().embedder_digest)
@@ -128,6 +139,7 @@ class IndexWrite : public Command {
       if (old->settings().payload != PayloadKind::kText) return UsageError("a database of token ids cannot be appended to from texts").File(folder_);
       settings_ = old->settings();
       if (const Json& m = old->manifest(); m.contains("lists") && m["lists"].contains("type") && m["lists"]["type"].is_string()) lists_before = m["lists"]["type"].get<std::string>();
+      if (lists_before.empty()) lists_before = UnfinishedLists(folder_);
     } else {
       settings_.dim = embedder.embedder->width();
       settings_.type = type_ == "f32" ? VectorType::kF32 : VectorType::kQ8;
@@ -176,11 +188,7 @@ class IndexWrite : public Command {
       else console.Note(Str(folder_, ": share ", *share_, ", ", WithCommas(done.embedded), " chunks embedded; when all shares are done, index merge joins them"));
       return {};
     }
-    if (!lists.empty()) {
-      IvfOptions options;
-      options.type = *ListTypeOf(lists), options.max_bytes = max_memory_;
-      TERN_RETURN_IF_ERROR(BuildListsShown(folder_, options, 0.95, gang, console).status());
-    }
+    if (!lists.empty()) TERN_RETURN_IF_ERROR(BuildMissingLists(folder_, lists, max_memory_, gang, console));
     TERN_ASSIGN(auto database, Database::Open(folder_));
     const double seconds = static_cast<double>(NowNs() - done.start_ns) * 1e-9;
     const int64_t chunks = database->chunks() - done.chunks_before;
@@ -211,14 +219,12 @@ class IndexMerge : public Command {
   }
   Status Run(Console& console) override {
     MergeReport report;
-    if (UnfinishedLists(folder_).empty()) {
+    if (UnfinishedLists(folder_).empty() || !shares_.empty()) {
       TERN_ASSIGN(report, MergeShares(folder_, shares_));
     }
-    if (const auto lists = ListTypeOf(UnfinishedLists(folder_))) {
+    if (const std::string lists = UnfinishedLists(folder_); !lists.empty()) {
       Gang gang(static_cast<int>(threads_));
-      IvfOptions options;
-      options.type = *lists;
-      TERN_RETURN_IF_ERROR(BuildListsShown(folder_, options, 0.95, &gang, console).status());
+      TERN_RETURN_IF_ERROR(BuildMissingLists(folder_, lists, 0, &gang, console));
     }
     TERN_ASSIGN(auto d, Database::Open(folder_));
     if (console.json) console.PrintJson({{"database", folder_}, {"shares", report.shares}, {"blocks", d->block_count()}, {"copied", report.copied}, {"chunks", d->chunks()}, {"documents", d->documents()}, {"bytes", d->file_bytes()}});

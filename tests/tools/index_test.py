@@ -26,6 +26,8 @@ def tern(*args, stdin=None):
 def tree(folder):
     out = {}
     for name in sorted(os.listdir(folder)):
+        if name.startswith(".lock"):  # of a run that was killed at the very end
+            continue
         with open(os.path.join(folder, name), "rb") as f:
             out[name] = f.read()
     return out
@@ -183,6 +185,7 @@ class Index(unittest.TestCase):
         self.assertEqual(json.loads(out)["shares"], 3)
         self.assertEqual(tree(f"{self.tmp}/merged"), tree(f"{self.tmp}/whole"))
         self.assertEqual(tern("index", "merge", f"{self.tmp}/nothing")[0], 2)
+        self.assertFalse(os.path.exists(f"{self.tmp}/nothing"))
 
     @unittest.skipUnless(shutil.which("mpirun") and os.path.exists(os.path.join(os.path.dirname(BINARY), "tern_mpi.so")), "no MPI")
     def test_ranks(self):
@@ -199,6 +202,14 @@ class Index(unittest.TestCase):
             self.assertEqual(code, 0, err)
             self.assertEqual(json.loads(out)["embedded"], json.loads(out)["chunks"])
             self.assertEqual(tree(db), tree(f"{self.tmp}/whole"))
+        # Stopped before its lists stand, and run again.
+        owing = ("build", f"{self.tmp}/books", "-o", f"{self.tmp}/ranks-owing", "--embedder", self.embedder, "--chunk", "8", "--block-chunks", "16", "--type", "pq", "--json")
+        code, out, err = over(2, *owing, "--max-memory", "100K")
+        self.assertEqual(code, 6, err)
+        code, out, err = over(2, *owing)
+        self.assertEqual(code, 0, err)
+        self.assertEqual(json.loads(out)["embedded"], 0)
+        self.assertEqual(json.loads(tern("index", "info", f"{self.tmp}/ranks-owing", "--json")[1])["lists"]["type"], "pq")
         code, out, err = over(2, "build", f"{self.tmp}/nowhere", "-o", f"{self.tmp}/ranksx", "--embedder", self.embedder)
         self.assertEqual((code, err.count("tern: ")), (3, 1), err)
 
@@ -243,6 +254,37 @@ class Index(unittest.TestCase):
         self.assertEqual(code, 0, err)
         self.assertEqual(json.loads(tern("index", "info", db, "--json")[1])["lists"]["type"], "pq")
         self.assertEqual(tern("index", "check", db)[0], 0)
+
+    def test_lists_that_were_not_finished(self):
+        db, little = f"{self.tmp}/owing", ("--type", "pq", "--max-memory", "100K")  # enough for a block, not for lists
+        _, err = self.build("owing", *little, check=6)
+        self.assertIn("the texts are in the database", err)
+        self.assertIn("not finished: index lists --type pq", tern("index", "info", db)[1])
+        before = tree(db)
+        write_books(f"{self.tmp}/others", 2)
+        _, err = self.build("owing", source="others", check=2)
+        self.assertIn("--overwrite", err)
+        self.assertEqual(tree(db), before)
+        code, _, err = tern("index", "merge", db, f"{self.tmp}/whole")
+        self.assertEqual(code, 2, err)
+        # What was owed before an append is owed after it, and the texts are added once.
+        chunks = json.loads(tern("index", "info", db, "--json")[1])["chunks"]
+        code, _, err = tern("index", "add", db, f"{self.tmp}/books/book0.txt", "--embedder", self.embedder, "--max-memory", "100K")
+        self.assertEqual(code, 6, err)
+        self.assertIn("the texts are in the database", err)
+        info = json.loads(tern("index", "info", db, "--json")[1])
+        self.assertEqual(info["unfinished"], "pq")
+        self.assertGreater(info["chunks"], chunks)
+        _, err = self.build("owing", check=2)  # would lose what was added
+        code, _, err = tern("index", "merge", db)
+        self.assertEqual(code, 0, err)
+        done = json.loads(tern("index", "info", db, "--json")[1])
+        self.assertEqual((done["lists"]["type"], done["chunks"], "unfinished" in done), ("pq", info["chunks"], False))
+        # The same build again, with more memory.
+        self.build("again", *little, check=6)
+        out, _ = self.build("again", "--type", "pq", "--json")
+        self.assertEqual(json.loads(out)["embedded"], 0)
+        self.assertEqual(json.loads(tern("index", "info", f"{self.tmp}/again", "--json")[1])["lists"]["type"], "pq")
 
     def test_filters(self):
         db, sources = f"{self.tmp}/whole", f"{self.tmp}/books/book"
@@ -307,12 +349,15 @@ class Index(unittest.TestCase):
         # During a run: an error, and no manifest.
         big = f"{folder}/big.txt"
         with open(big, "w") as f:
-            f.write("the king rode over the stone tower at night .\n" * 20000)
+            f.write("the king rode over the stone tower at night .\n" * 2000)
         p = subprocess.Popen([BINARY, "index", "build", folder, "-o", f"{db}3", *args[5:]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        deadline = time.time() + 60
         while p.poll() is None:
             with open(big, "r+") as f:
                 f.write("the fox " + str(time.time()))
-            time.sleep(0.01)
+            time.sleep(0.002)
+            if time.time() > deadline:
+                p.kill()
         err = p.stderr.read().decode()
         p.stderr.close()
         self.assertEqual(p.returncode, 3, err)
@@ -389,6 +434,11 @@ class Index(unittest.TestCase):
         self.assertGreater(leak["mean"], 0.2)
         code, out, err = tern("score", model, known, "--json", *db, *[w for i in range(4) for w in ("--exclude", f"{self.tmp}/books/book{i}.txt")])
         self.assertEqual(json.loads(out)["leakage"]["longest_run"], 0, err)
+        # No neighbour holds a longer run than was allowed, its continuation included.
+        for share, most in (("0", 0), ("0.5", 2)):
+            leak = json.loads(tern("score", model, known, "--json", *db, "--max-leakage", share)[1])["leakage"]
+            self.assertGreater(leak["chunks"], 0)
+            self.assertLessEqual(leak["longest_run"], most)
         # A file that stands in the database under its own name never finds itself.
         code, out, err = tern("score", model, f"{self.tmp}/books/book0.txt", "--json", "--show-neighbors", *db)
         self.assertEqual(code, 0, err)
