@@ -105,6 +105,8 @@ class CorpusCase(unittest.TestCase):
 
     def check_full_disks(self, *args):
         """Disks of many sizes, so that they fill up at every stage: all is written, or exit 3, one message and nothing left."""
+        if not shutil.which("mount"):
+            self.skipTest("no file system can be mounted here")
         self.assertEqual(tern(*args, "-q", "-o", self.tmp + "/roomy")[0], 0)
         whole, disk, full = tree(self.tmp + "/roomy"), self.tmp + "/disk", 0
         os.mkdir(disk)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """dedup: the golden cases for any number of threads, kills at any point with --resume, a full disk, other people's mistakes.
 usage: dedup_test.py BINARY SOURCE_DIR [KILLS]"""
+import fcntl
 import hashlib
 import json
 import os
@@ -47,6 +48,19 @@ class Dedup(CorpusCase):
     def test_kills_then_resume(self):
         write_corpus(self.tmp + "/a.jsonl", 3000, 1)
         self.kill_and_resume("dedup", self.tmp + "/a.jsonl", "--exact", "--near", "--lines", "--substr", "--min-bytes", "40", "--max-cluster", "1000")
+
+    def test_a_folder_that_another_run_is_writing_into(self):
+        write_corpus(self.tmp + "/a.jsonl", 50, 1)
+        work = self.tmp + "/out/.tern-work"
+        os.makedirs(work)
+        with open(work + "/lock", "w") as lock, open(work + "/list", "w") as theirs:
+            theirs.write("half of a list")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for flag in ("--force", "--resume"):
+                code, _, err = tern("dedup", self.tmp + "/a.jsonl", "-o", self.tmp + "/out", flag)
+                self.assertEqual(code, 3, err)
+                self.assertIn("another run", err)
+                self.assertEqual(sorted(os.listdir(work)), ["list", "lock"])
 
     def test_failures(self):
         write_corpus(self.tmp + "/a.jsonl", 2000, 3)

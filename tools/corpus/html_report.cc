@@ -117,7 +117,7 @@ void HtmlReport::Paragraph(std::string_view text) {
   body_ += "</p>\n";
 }
 
-void HtmlReport::Table(const std::vector<std::vector<std::string>>& rows) {
+void HtmlReport::Table(const std::vector<std::vector<std::string>>& rows, size_t counts) {
   body_ += "<table>\n";
   for (size_t r = 0; r < rows.size(); ++r) {
     body_ += "<tr>";
@@ -126,7 +126,7 @@ void HtmlReport::Table(const std::vector<std::vector<std::string>>& rows) {
       // A heading stands as the cells below it do.
       const std::string& sample = r == 0 && rows.size() > 1 && c < rows[1].size() ? rows[1][c] : rows[r][c];
       body_ += Str("<", tag, LooksLikeNumber(sample) ? " class=\"n\">" : ">");
-      AppendHtml(Grouped(rows[r][c]), &body_);
+      AppendHtml(c < counts ? rows[r][c] : Grouped(rows[r][c]), &body_);
       body_ += Str("</", tag, ">");
     }
     body_ += "</tr>\n";
@@ -214,7 +214,7 @@ void HtmlReport::Inputs(std::string_view caption, const Corpus& corpus) {
     if (rows.size() > kMost) break;
     rows.push_back({s.path + (s.reference ? " (reference)" : ""), FormatName(s.format), std::to_string(s.documents), std::to_string(s.bad), std::to_string(s.bytes)});
   }
-  Table(rows);
+  Table(rows, 1);
   if (corpus.sources().size() > kMost) Paragraph(Str("and ", corpus.sources().size() - kMost, " more"));
 }
 
@@ -223,7 +223,7 @@ void HtmlReport::Parameters(const CommonOptions& options) {
   body_ += "<details><summary>Parameters</summary>\n";
   std::vector<std::vector<std::string>> rows = {{"parameter", "value"}};
   for (const auto& [name, value] : options.parameters) rows.push_back({name, value});
-  Table(rows);
+  Table(rows, 2);
   body_ += "</details>\n";
 }
 

@@ -23,7 +23,7 @@ class HtmlReport {
   void Heading(std::string_view text);
   void Paragraph(std::string_view text);
   // The first row is the heading; cells that look like numbers stand to the right, long ones with commas.
-  void Table(const std::vector<std::vector<std::string>>& rows);
+  void Table(const std::vector<std::vector<std::string>>& rows, size_t counts = 0);  // columns from `counts` on: long numbers with commas
   // Bars, one a label, of one or two series (named by `series`).
   struct Bar {
     std::string label;

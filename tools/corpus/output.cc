@@ -122,7 +122,11 @@ Status OutputFolder::CreateFolder(const CommonOptions& options) {
   std::string lock = work_ + "/lock";
   lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (lock_ < 0) return IoError(Str("cannot create: ", std::strerror(errno))).File(lock);
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) return IoError("another run is writing into this folder").File(path_).Hint("Wait for it to end");
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(lock_);
+    lock_ = -1, created_ = false;  // what is there belongs to the other run
+    return IoError("another run is writing into this folder").File(path_).Hint("Wait for it to end");
+  }
   RemoveAll(work_ + "/kept");
   if (!options.resume) {
     std::error_code ignored;
@@ -134,12 +138,13 @@ Status OutputFolder::CreateFolder(const CommonOptions& options) {
 
 bool OutputFolder::root() const { return !ranks_ || ranks_->root(); }
 
-// A run that fails leaves nothing.
+// A run that fails leaves nothing; one that fails among its last renames leaves what they replaced.
 OutputFolder::~OutputFolder() {
   if (lock_ < 0) return;
   kept_.reset();
   lists_.clear();
-  if (!published_) RemoveAll(work_);
+  if (naming_ && !published_) ::unlink((work_ + "/lock").c_str());
+  else if (!published_) RemoveAll(work_);
   if (created_) ::rmdir(path_.c_str());
   ::close(lock_);
 }
@@ -284,6 +289,7 @@ Status OutputFolder::Publish(const CommonOptions& options, const Corpus& corpus,
   TERN_RETURN_IF_ERROR(WriteWhole(work_ + "/manifest.json", DumpJson(ManifestJson(options, corpus), 1) + "\n"));
   TERN_RETURN_IF_ERROR(WriteWhole(work_ + "/report.json", DumpJson(report, 1) + "\n"));
   // Everything is complete and on disk; now the names. report.json goes first and comes back last: with it, the folder is whole.
+  naming_ = true;
   ::unlink((path_ + "/report.json").c_str());
   // What a former run kept goes in any case: it is not what this report tells of.
   std::string old = work_ + "/replaced";

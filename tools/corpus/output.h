@@ -62,7 +62,7 @@ class OutputFolder {
 
   std::string path_, work_;
   int lock_ = -1;
-  bool complete_ = false, created_ = false, published_ = false;
+  bool complete_ = false, created_ = false, naming_ = false, published_ = false;
   bool root() const;
   Status CreateFolder(const CommonOptions& options);  // on the root: the folder, its work folder, the lock
   const Corpus* kept_corpus_ = nullptr;
