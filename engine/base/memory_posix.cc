@@ -94,7 +94,8 @@ Region::~Region() {
 int64_t AvailableMemory() {
   const int64_t kb = ProcKilobytes("/proc/meminfo", "MemAvailable");
   int64_t bytes = kb < 0 ? std::numeric_limits<int64_t>::max() : kb * 1024;
-  // "N:CONTROLLERS:/PATH" a line; version 2 names no controllers. A container sees its own group at the root, so every parent is asked too.
+  // "N:CONTROLLERS:/PATH" a line; version 2 names no controllers. A container sees its own group at the root or, under the path that the host gives it, further
+  // down: every parent is asked, and every end of the path.
   std::FILE* f = std::fopen("/proc/self/cgroup", "re");
   char line[4096];
   while (f && std::fgets(line, sizeof line, f)) {
@@ -104,6 +105,7 @@ int64_t AvailableMemory() {
     *path++ = '\0', ++controllers;
     path[std::strcspn(path, "\n")] = '\0';
     const CgroupFiles* files = *controllers == '\0' ? &kCgroup2 : std::strcmp(controllers, "memory") == 0 ? &kCgroup1 : nullptr;
+    for (const char* end = path; files && end; end = std::strchr(end + 1, '/')) bytes = std::min(bytes, Headroom(*files, end));
     while (files) {
       bytes = std::min(bytes, Headroom(*files, path));
       char* slash = std::strrchr(path, '/');

@@ -31,6 +31,7 @@ void ForRows(const OpCall& call, int64_t rows, F&& f) {
 // The same product over int8 panels: rows are quantised by what they hold, then multiplied as integers. The sums are exact, so the bits depend on no split.
 void ParallelMatMulQ8(const OpCall& call, const float* x, int64_t x_stride, int64_t rows, const PackedMatrix& w, const float* bias, Activation activation, float* y,
                       int64_t y_stride, uint8_t* scratch) {
+  if (rows == 0) return;  // nothing was selected
   const QuantisedRows q(scratch, rows, w.k, call.threads);
   const int64_t per_chunk = rows * w.k < (1 << 15) ? rows : std::max<int64_t>(1, CeilDiv(rows, 4 * call.threads));
   call.run.gang->For(CeilDiv(rows, per_chunk), [&](int64_t chunk, int worker) {

@@ -12,9 +12,9 @@ using namespace tern;
 
 namespace {
 
-std::unique_ptr<EncoderSession> Open(const ScratchFolder& scratch, const std::string& golden, const EncoderOptions& options) {
+std::unique_ptr<EncoderSession> Open(const ScratchFolder& scratch, const std::string& golden, const EncoderOptions& options, const std::string& type = "f32") {
   ConvertOptions convert;
-  convert.source = TERN_SOURCE_DIR "/tests/golden/" + golden + "/model", convert.output = scratch.path() + "/m.tern";
+  convert.source = TERN_SOURCE_DIR "/tests/golden/" + golden + "/model", convert.output = scratch.path() + "/" + type + ".tern", convert.type = type;
   Status converted = Convert(convert, nullptr, {}, nullptr);
   REQUIRE_MESSAGE(converted.ok(), converted.message());
   auto model = Model::Open(convert.output);
@@ -87,10 +87,13 @@ TEST_CASE("encoders: a batch in groups has the bits of its sequences alone, per 
 }
 
 TEST_CASE("encoders: selected tokens of a batch in groups come in the order asked for") {
+  const char* type = "f32";
+  SUBCASE("f32") {}
+  SUBCASE("q8") { type = "q8"; }
   ScratchFolder scratch;
   EncoderOptions options;
   options.threads = 1, options.logits = LogitsMode::kLast;
-  auto session = Open(scratch, "albert/masked_lm", options);
+  auto session = Open(scratch, "albert/masked_lm", options, type);
   const Batch batch(session->longest(), session->network().vocab_size());
   // Not in the order of the sequences, one twice, most groups with none.
   const std::vector<EncoderSession::Place> places = {{59, 0}, {2, 2}, {20, 3}, {2, 0}, {59, 0}};

@@ -154,7 +154,7 @@ class TextToText(unittest.TestCase):
         self.refused(2, "--beams", "run", books, "x", "--beams", "4", "--temperature", "1")
         self.refused(2, "--beams", "run", books, "x", "--beams", "4", "--stop", "y")
         self.refused(2, "--beams", "run", books, "x", "--beams", "4", "--save-state", os.path.join(self.folder.name, "s"))
-        self.refused(6, "memory", "run", books, "x", "--beams", "8", "--new-tokens", "1000000000")
+        self.refused(6, "memory", "run", books, "x", "--beams", "512", "--new-tokens", "1000000000")
         self.refused(2, "no experts", "run", books, "x", "--expert-memory", "1M")
         self.refused(2, "no encoder", "embed", self.model, "x")
 
@@ -312,7 +312,10 @@ class TextToText(unittest.TestCase):
             free = self.run_json(*ask[:-1])
             self.assertGreater(free["experts"]["bytes_read"] + free["experts"]["resident_bytes"], limit)
             for more in ((), ("--expert-memory", "8M")):
-                code, out, err = inside(*ask, *more)
+                try:
+                    code, out, err = inside(*ask, *more)
+                except subprocess.SubprocessError as error:
+                    self.skipTest(f"no process can enter a cgroup here: {error}")
                 self.assertEqual(code, 0, err)
                 self.assertEqual(json.loads(out)["ids"], free["ids"])
             code, out, err = inside("run", model, "x", "--beams", "100", "--new-tokens", "30000")
