@@ -124,15 +124,15 @@ class Bench {
     const StepCost cost = Cost();
     SetBound(&row, cost.flops, cost.bytes, machine);
     RepeatFlags flags = flags_;
-    if (model_->pager() && flags.svg) {  // of these models the picture is where tokens went
-      TERN_RETURN_IF_ERROR(WriteExpertSvg(*flags.svg, Str("tern ", w_.verb, ", ", row.work, ": tokens per layer and expert"), usage_));
-      flags.svg.reset();
-    }
+    if (model_->pager()) flags.svg.reset();  // of these models the picture is where tokens went
     TERN_RETURN_IF_ERROR(ReportBench(w_.verb, {row}, machine, flags, console_));
-    if (!model_->pager() || console_.json) return {};
-    console_.Print("\n" + ExpertTable(usage_, console_));
-    console_.Note(ExpertSummary(*model_));
-    return {};
+    if (!model_->pager()) return {};
+    if (!console_.json) {
+      console_.Print("\n" + ExpertTable(usage_, console_));
+      console_.Note(ExpertSummary(*model_));
+    }
+    if (!flags_.svg) return {};
+    return WriteExpertSvg(*flags_.svg, Str("tern ", w_.verb, ", ", row.work, ": tokens per layer and expert"), usage_);
   }
 
   std::shared_ptr<const Model> model_;

@@ -1,4 +1,5 @@
 // tern run: generates text from a decoder, or the answer of an encoder-decoder to a text, as it comes; interactive when a person types.
+#include "engine/base/file.h"
 #include "engine/runtime/beam_text.h"
 #include "engine/runtime/generate.h"
 #include "tools/expert_picture.h"
@@ -110,6 +111,10 @@ class RunVerb : public Command {
     if (!generate_.stop.empty()) return UsageError("--stop is for decoders; an encoder-decoder ends by its end symbol");
     if (beams_.beams > 1 && temperature_ && *temperature_ > 0) return UsageError("--beams and --temperature do not go together");
     if (svg_ && !model->pager()) return UsageError("the model has no experts: --svg draws how they were used").File(model_.path);
+    std::optional<FileWriter> picture;  // a path that cannot be written is told before the work
+    if (svg_) {
+      TERN_ASSIGN(picture, FileWriter::Create(*svg_));
+    }
     ExpertUsage usage;
     usage.Start();
     Seq2seqOptions options;
@@ -121,15 +126,17 @@ class RunVerb : public Command {
       std::string source;
       TERN_RETURN_IF_ERROR(input->Document(&source).status());
       TERN_RETURN_IF_ERROR(PairAnswer(*answerer, source, console));
-      return svg_ ? WriteExpertSvg(*svg_, "Tokens per layer and expert", usage) : Status();
+    } else {
+      std::string line;
+      while (console.ok()) {
+        TERN_ASSIGN(bool more, input->Line(&line));
+        if (!more) break;
+        TERN_RETURN_IF_ERROR(PairAnswer(*answerer, line, console));
+      }
     }
-    std::string line;
-    while (console.ok()) {
-      TERN_ASSIGN(bool more, input->Line(&line));
-      if (!more) break;
-      TERN_RETURN_IF_ERROR(PairAnswer(*answerer, line, console));
-    }
-    return svg_ ? WriteExpertSvg(*svg_, "Tokens per layer and expert", usage) : Status();
+    if (!picture) return {};
+    TERN_RETURN_IF_ERROR(picture->Write(ExpertSvg("Tokens per layer and expert", usage)));
+    return picture->Commit();
   }
 
   Status PairAnswer(TextToText& answerer, const std::string& source, Console& console) {
