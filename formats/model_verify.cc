@@ -16,6 +16,7 @@ using namespace model_file;  // NOLINT: the constants of the specification
 namespace {
 
 constexpr uint64_t kPiece = 4 << 20;
+constexpr uint64_t kFaultAround = 1 << 20;  // with the page that is read the system may map its neighbours, those given back among them
 
 float ScaleOfRow(const int8_t* row) {  // of rows_q8
   float scale;
@@ -149,7 +150,10 @@ Status ModelFile::Verify(const VerifyOptions& options, std::vector<NonFinite>* n
       return Malformed(wrong).Where(Str("tensor '", Printable(t.name), "'")).File(path_);
     if (non_finite && t.type == DType::i8 && t.layout != Layout::kRows) CountScales(t, data(t), &counts);
     if (non_finite && counts.nan + counts.infinite > 0) non_finite->push_back(std::move(counts));
-    if (options.release_pages && file_) file_->Advise(MappedFile::Advice::kDontNeed, t.offset, t.bytes);  // what CheckStored has read again
+    if (options.release_pages && file_) {  // what CheckStored has read again, and what came with it
+      const uint64_t before = std::min(t.offset, kFaultAround);
+      file_->Advise(MappedFile::Advice::kDontNeed, t.offset - before, before + t.bytes);
+    }
   }
   TERN_RETURN_IF_ERROR(gap(bytes_.size() - kTrailerBytes, kTrailerBytes));
   if (first.ok()) return {};

@@ -8,7 +8,7 @@ resident memory of the process (VmHWM, mapped weights included), what of the fil
 touched and bytes read. Every run begins with the file out of the system's cache and must give the same ids. Exits with 1 if a figure misses its bound: conversion below
 2 x the largest tensor + 64 MiB, residency at most 1.05 x, ids equal. Where no cgroup can be made (it takes root), that run is skipped with a message.
 """
-import argparse, ctypes, json, mmap, os, random, subprocess, sys, time
+import argparse, ctypes, json, mmap, os, random, subprocess, sys, threading, time
 import switch_checkpoint
 
 WORDS = random.Random(1)
@@ -46,16 +46,27 @@ class Limit:
                 time.sleep(0.1)
 
 
+def high_water(pid):
+    try:
+        with open(f"/proc/{pid}/status") as f:
+            return next((int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM")), 0)
+    except OSError:
+        return 0
+
+
 def run(arguments, enter=None):
-    """(seconds, peak resident bytes, standard output) of a child."""
+    """(seconds, peak resident bytes, standard output) of a child. wait4's figure would not do: it begins with what this script itself held when it forked."""
     begin = time.monotonic()
     child = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=enter)
-    out = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
+    out, peak = [], 0
+    reader = threading.Thread(target=lambda: out.append(child.stdout.read()))
+    reader.start()
+    while reader.is_alive():
+        peak = max(peak, high_water(child.pid))
+        reader.join(0.005)
+    if child.wait() != 0:
         raise SystemExit(f"{' '.join(map(str, arguments))}: exit {child.returncode}")
-    return time.monotonic() - begin, usage.ru_maxrss * 1024, out
+    return time.monotonic() - begin, peak, out[0]
 
 
 def evict(path):
