@@ -8,7 +8,9 @@
 
 #include "engine/graph/cost.h"
 #include "engine/runtime/encoder_session.h"
+#include "engine/runtime/named_run.h"
 #include "engine/runtime/tensor_neighbors.h"
+#include "models/performer.h"
 
 namespace tern {
 
@@ -119,8 +121,11 @@ class BenchModel : public Command {
       if (work.decoder_ids.tokens > 0 && work.decoder_ids.batch != ids_.batch) return Malformed("has another batch than input_ids").File(inputs_).Where("decoder_input_ids");
       return BenchEncoderDecoder(model, work, flags_, console);
     }
-    const bool encoder = dynamic_cast<const EncoderNetwork*>(&model->network()) != nullptr;
-    return encoder ? Encode(file, model, console) : Feed(file, model, console);
+    if (dynamic_cast<const EncoderNetwork*>(&model->network())) return Encode(file, model, console);
+    const std::vector<std::string> entries = model->network().entries();
+    const auto* performer = dynamic_cast<const PerformerNetwork*>(&model->network());
+    if (performer && std::find(entries.begin(), entries.end(), "step") == entries.end()) return Whole(performer->performer(), model, console);
+    return Feed(file, model, console);
   }
 
  private:
@@ -150,6 +155,23 @@ class BenchModel : public Command {
     EntryOptions entry;
     entry.entry = "encode", entry.batch = ids_.batch, entry.tokens = session->rows();
     return Report(row, CostOf(*model, entry, static_cast<double>(ids_.tokens)), ids_.tokens, load_seconds, session->memory(), *model, console);
+  }
+
+  // A Performer that is not causal: its sequences whole.
+  Status Whole(const PerformerConfig& config, const std::shared_ptr<const Model>& model, Console& console) {
+    if (!chunks_.empty()) return UsageError("the model takes its sequence whole").Where("--chunks");
+    if (config.cross_attend) return UsageError("the model attends to a context, which bench does not make").File(path_);
+    if (ids_.tokens > config.max_positions) return UsageError("the sequence is too long").File(inputs_).Got(ids_.tokens, Str("at most ", config.max_positions, " tokens"));
+    for (int32_t id : ids_.values)
+      if (id < 0 || id >= config.vocab_size) return UsageError("a token id lies outside the vocabulary").File(inputs_).Got(id, Str("0 to ", config.vocab_size - 1));
+    EntryOptions entry;
+    entry.entry = "encode", entry.batch = ids_.batch, entry.tokens = ids_.tokens, entry.chunk = 1;
+    TERN_ASSIGN(auto run, NamedRun::Create(model, entry, static_cast<int>(flags_.threads), &console.cancel()));
+    const double load_seconds = static_cast<double>(NowNs() - begin_ns_) * 1e-9;
+    run->Bind("input_ids", ids_.values.data());
+    BenchRow row;
+    TERN_ASSIGN(row.measured, Repeat(flags_, console.cancel(), [&] { return run->Run({ids_.tokens, 0, 0, 0}); }));
+    return Report(row, CostOf(*model, entry, static_cast<double>(ids_.tokens)), ids_.tokens, load_seconds, run->memory(), *model, console);
   }
 
   Status Feed(const Safetensors& file, const std::shared_ptr<const Model>& model, Console& console) {
